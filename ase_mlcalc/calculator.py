@@ -1,0 +1,156 @@
+"""`MLCalculator`: one ASE calculator for all potentials.  The only place with numpy, Voigt order and ASE's names."""
+
+import copy
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
+
+from ase_mlcalc import checkpoint
+from ase_mlcalc.errors import ConfigError, NumericalError
+from ase_mlcalc.graph import from_atoms
+from ase_mlcalc.model import Model, check_species
+from ase_mlcalc.neighbors import NeighborList
+from ase_mlcalc.potential import Derived, Potential
+from ase_mlcalc.properties import Properties
+
+STRESS_DEFINITIONS = ("edge",)
+DEFAULT_SKIN_ANGSTROM = 0.5
+
+
+class MLCalculator(Calculator):
+    """A machine-learned (or analytic) potential for ASE.
+
+    One evaluation per geometry gives everything the potential can: ``energy``, ``free_energy`` and ``energies`` in
+    eV, ``forces`` in eV/Å, ``stress`` and per-atom ``stresses`` in eV/Å³, positive under tension, in Voigt order
+    xx yy zz yz xz xy.  Per-atom stresses are divided by the volume of the cell, so that ``stresses.sum(axis=0)`` is
+    ``stress``.  Results are replaced whole at each new geometry.
+
+    Parameters
+    ----------
+    potential : path, Potential or Model
+        A checkpoint, a potential, or a model (taken without reference energies).  Models are copied, not modified.
+    device : str or torch.device, optional
+        Default: the CPU for a checkpoint, otherwise where the potential is.
+    dtype : "float32", "float64" or torch.dtype, optional
+        Precision of the model; default: as stored.  Geometry, energy sums, forces and stresses are always float64.
+    skin : float, Å
+        Verlet skin of the neighbour list; the results do not depend on it.
+    stress_definition : str
+        How the stress is split over atoms.  ``"edge"``: half of each edge's virial to each of its ends, symmetric
+        part (see `ase_mlcalc.potential`).
+
+    Raises
+    ------
+    CheckpointError, SpeciesError, StructureError, NumericalError
+        Unreadable checkpoint; unknown element; structure that cannot be evaluated; NaN or Inf in the results.
+    PropertyNotImplementedError
+        Stress without three independent cell vectors, or a property that the potential does not predict.
+    """
+
+    # read from instances by ASE: what a calculator can give depends on its potential
+    implemented_properties: list[str] = []  # noqa: RUF012
+
+    def __init__(
+        self,
+        potential: str | Path | Potential | Model,
+        *,
+        device: str | torch.device | None = None,
+        dtype: Literal["float32", "float64"] | torch.dtype | None = None,
+        skin: float = DEFAULT_SKIN_ANGSTROM,
+        stress_definition: str = "edge",
+    ) -> None:
+        super().__init__()
+        if stress_definition not in STRESS_DEFINITIONS:
+            raise ConfigError(f"stress_definition is one of {STRESS_DEFINITIONS}, got {stress_definition!r}")
+        self.potential = _as_potential(potential, device, dtype)
+        self.stress_definition = stress_definition
+        self.evaluations = 0
+        """How often the potential was evaluated."""
+        self._neighbors = NeighborList(self.potential.cutoff, skin)
+        given = self.potential.properties
+        self.implemented_properties = sorted(given | ({"free_energy"} if "energy" in given else set()))
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Evaluate the potential at the geometry of `atoms` unless its results are at hand."""
+        super().calculate(atoms, properties, system_changes)
+        if system_changes or not self.results:
+            self.results = {}
+            self.results = self._evaluate(self.atoms)
+        for name in properties or ():
+            if name in ("stress", "stresses") and name in self.implemented_properties and name not in self.results:
+                raise PropertyNotImplementedError(
+                    f"{name} needs a cell with three independent vectors, this one has rank {self.atoms.cell.rank}; "
+                    "set atoms.cell (a volume is never invented)"
+                )
+
+    def get_atomic_volumes(self) -> NDArray[np.float64]:
+        """(N,) Å³, the volume by which each atom's stress is divided: that of the whole cell.
+
+        ASE divides the kinetic part of per-atom stresses by this, so that
+        ``atoms.get_stresses(include_ideal_gas=True)`` sums to ``atoms.get_stress(include_ideal_gas=True)``.
+        """
+        return np.full(len(self.atoms), self.atoms.get_volume())
+
+    def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
+        check_species(atoms.numbers, self.potential.species, "the potential")
+        graph = from_atoms(atoms, self.potential.cutoff, self._neighbors).to(self.potential.device)
+        self.evaluations += 1
+        return _ase_results(self.potential(graph), has_volume=atoms.cell.rank == 3)
+
+
+def _ase_results(properties: Properties, *, has_volume: bool) -> dict[str, Any]:
+    """Tensors to ASE's arrays; refuses NaN and Inf, which ASE's integrators would carry on with."""
+    results: dict[str, Any] = {}
+    for name in properties.given():
+        if name in ("stress", "stresses") and not has_volume:
+            continue
+        value = getattr(properties, name).detach().cpu().double().numpy()
+        if not np.isfinite(value).all():
+            raise NumericalError(f"the potential gave NaN or Inf for {name}; is the structure far from its data?")
+        if name == "energy":
+            results["energy"] = results["free_energy"] = float(value[0])
+        elif name == "stress":
+            results["stress"] = full_3x3_to_voigt_6_stress(value[0])
+        elif name == "stresses":
+            results["stresses"] = full_3x3_to_voigt_6_stress(value)
+        else:
+            results[name] = value
+    return results
+
+
+def _as_potential(
+    source: str | Path | Potential | Model, device: str | torch.device | None, dtype: str | torch.dtype | None
+) -> Potential:
+    potential: Potential
+    if isinstance(source, str | Path):
+        potential = checkpoint.load(source)
+    elif isinstance(source, Model):
+        potential = Derived(copy.deepcopy(source))
+    else:
+        potential = source
+    if device is None and dtype is None:
+        return potential
+    if not isinstance(potential, Derived):
+        raise ConfigError(f"device and dtype of a {type(potential).__name__} are set where it is made, not here")
+    model = copy.deepcopy(potential.model).to(device=device, dtype=_torch_dtype(dtype))
+    return Derived(model, potential.baseline)
+
+
+def _torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    named = {"float32": torch.float32, "float64": torch.float64}
+    if dtype is None or dtype in named.values():
+        return dtype  # type: ignore[return-value]
+    if dtype not in named:
+        raise ConfigError(f"dtype is 'float32' or 'float64', got {dtype!r}")
+    return named[dtype]  # type: ignore[index]

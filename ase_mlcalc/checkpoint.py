@@ -1,0 +1,151 @@
+"""One ``.safetensors`` file per potential: weights and a JSON header.  Nothing is ever unpickled."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ase_mlcalc.errors import CheckpointError, ModelError
+from ase_mlcalc.files import atomic_path
+from ase_mlcalc.model import lookup
+from ase_mlcalc.potential import Baseline, Derived
+
+HEADER_KEY = "ase_mlcalc"
+FORMAT_VERSION = 1
+UNITS = {"length": "Å", "energy": "eV", "stress": "eV/Å³, positive under tension"}
+
+
+class Header(BaseModel):
+    """What the JSON header of a checkpoint says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: int
+    package_version: str
+    model: str
+    config: dict[str, Any]
+    baseline: dict[str, Any]
+    units: dict[str, str]
+    provenance: dict[str, Any]
+
+
+def save(potential: Derived, path: Path | str, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write a potential; an existing file is replaced only when the new one is complete.
+
+    Parameters
+    ----------
+    potential : Derived
+    path : path
+    provenance : mapping, optional
+        What it was trained on and how; anything that JSON can hold.
+    """
+    model, baseline = potential.model, potential.baseline
+    header = Header(
+        format_version=FORMAT_VERSION,
+        package_version=_package_version(),
+        model=model.name,
+        config=model.config.model_dump(mode="json"),
+        baseline={
+            "species_energy": {str(number): energy for number, energy in baseline.species_energy.items()},
+            "energy_scale": baseline.energy_scale,
+            "force_scale": baseline.force_scale,
+            "stress_scale": baseline.stress_scale,
+        },
+        units=UNITS,
+        provenance={"written": datetime.now(UTC).isoformat(timespec="seconds"), **(provenance or {})},
+    )
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(Path(path)) as part:
+        try:
+            save_file(weights, part, metadata={HEADER_KEY: header.model_dump_json()})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def load(path: Path | str) -> Derived:
+    """Read a potential; see `read_header` for the errors."""
+    header = read_header(path)
+    model_class = lookup(header.model)
+    try:
+        config = model_class.Config.model_validate(header.config)
+        baseline = Baseline(
+            species_energy={int(number): float(energy) for number, energy in header.baseline["species_energy"].items()},
+            energy_scale=header.baseline["energy_scale"],
+            force_scale=header.baseline["force_scale"],
+            stress_scale=header.baseline["stress_scale"],
+        )
+    except (ValidationError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: the header does not fit model {header.model!r}: {reason}") from error
+    model = model_class(config)
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
+    if len(dtypes) == 1:
+        model.to(dtypes.pop())
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: the weights do not fit model {header.model!r}: {reason}") from error
+    return Derived(model, baseline)
+
+
+def read_header(path: Path | str) -> Header:
+    """The JSON header of a checkpoint, without its weights.
+
+    Raises
+    ------
+    CheckpointError
+        No such file; a pickle (never read); a truncated, corrupt, foreign or newer file.
+    ModelError
+        The model is not registered here.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}; expected a .safetensors file that `ase-mlcalc train` wrote")
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise CheckpointError(
+            f"{path} is a pickle (a torch.save file), which could run any code and is never read; "
+            "expected a .safetensors file that `ase-mlcalc train` wrote"
+        )
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is corrupt, truncated or not a safetensors file ({error}); copy it again or train anew"
+        ) from error
+    if HEADER_KEY not in metadata:
+        raise CheckpointError(f"{path} is a safetensors file of another program: it has no {HEADER_KEY!r} header")
+    try:
+        raw = json.loads(metadata[HEADER_KEY])
+        written_in = int(raw["format_version"])
+        if written_in > FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path} has format {written_in}, this version reads up to {FORMAT_VERSION}: upgrade ase-mlcalc"
+            )
+        header = Header.model_validate(raw)
+    except (json.JSONDecodeError, ValidationError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: unreadable header: {reason}") from error
+    try:
+        lookup(header.model)
+    except ModelError as error:
+        raise ModelError(f"{path} holds a model of another package: {error}") from error
+    return header
+
+
+def _package_version() -> str:
+    try:
+        return version("ase-mlcalc")
+    except PackageNotFoundError:
+        return "unknown (not installed)"

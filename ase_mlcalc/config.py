@@ -1,0 +1,134 @@
+"""Job configuration: TOML files checked against pydantic models that sit beside the code they configure."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from ase_mlcalc.errors import ConfigError
+
+ConfigModel = TypeVar("ConfigModel", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A table of a job file: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """The raw contents of a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        No such file, or not TOML.
+    """
+    path = Path(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"no configuration file at {path}; `ase-mlcalc template JOB` prints one") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ConfigError(f"{path} is not a TOML file: {error}") from error
+
+
+def apply_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of `raw` with ``section.key=value`` items put in; values are TOML, or else plain strings."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
+    for item in overrides:
+        name, separator, text = item.partition("=")
+        if not separator or not name.strip():
+            raise ConfigError(f"an override reads section.key=value, got {item!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        *sections, key = name.strip().split(".")
+        table = result
+        for section in sections:
+            table[section] = dict(table.get(section, {}))
+            table = table[section]
+        table[key] = value
+    return result
+
+
+def validate(config_class: type[ConfigModel], raw: dict[str, Any], where: str) -> ConfigModel:
+    """Raw values to a checked configuration.
+
+    Raises
+    ------
+    ConfigError
+        One line that names every wrong key, what it got, what is expected and, for a typo, the likely key.
+    """
+    try:
+        return config_class.model_validate(raw)
+    except ValidationError as error:
+        problems = [_describe(config_class, dict(problem)) for problem in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(problems)) from error
+
+
+def _describe(config_class: type[BaseModel], problem: dict[str, Any]) -> str:
+    location = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{location or 'the file'}: {problem['msg']} (got {problem.get('input')!r})"
+    known = _known_keys(config_class, problem["loc"][:-1])
+    guess = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+    hint = f"did you mean {guess[0]!r}?" if guess else f"known keys are {', '.join(known)}"
+    return f"unknown key {location!r}; {hint}"
+
+
+def _known_keys(config_class: type[BaseModel], path: Iterable[Any]) -> list[str]:
+    fields = config_class.model_fields
+    for part in path:
+        annotation = fields[part].annotation if part in fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        fields = annotation.model_fields
+    return sorted(fields)
+
+
+def template(config_class: type[BaseModel], table: str = "") -> str:
+    """A commented TOML text with every key of a configuration class and its default."""
+    lines = [f"[{table}]"] if table else []
+    nested = []
+    for name, field in config_class.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            nested.append(template(annotation, f"{table}.{name}" if table else name))
+            continue
+        lines += [f"# {field.description}"] if field.description else []
+        default = _default(field)
+        commented = default is None
+        lines.append(f"{'# ' if commented else ''}{name} = {'...' if commented else toml_value(default)}")
+    return "\n\n".join(["\n".join(lines)] * bool(lines) + nested)
+
+
+def _default(field: FieldInfo) -> Any:
+    default = field.get_default(call_default_factory=True)
+    return None if default is PydanticUndefined else default
+
+
+def toml_value(value: Any) -> str:
+    """A Python value as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{toml_key(key)} = {toml_value(item)}" for key, item in value.items()) + " }"
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def toml_key(key: Any) -> str:
+    """A key as TOML, quoted where needed."""
+    text = str(key)
+    return text if text.replace("_", "").replace("-", "").isalnum() else f'"{text}"'

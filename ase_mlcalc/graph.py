@@ -1,0 +1,137 @@
+"""From structures to tensors: the only place that knows i, j and S."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from ase_mlcalc.errors import StructureError
+from ase_mlcalc.neighbors import NeighborList
+
+OVERLAP_ANGSTROM = 1e-3
+"""Two atoms closer than this are taken as one atom entered twice."""
+
+
+class Graph(NamedTuple):
+    """One or several structures as one disconnected graph (inputs only, never labels).
+
+    N atoms, E directed edges (both directions present), B structures.  Geometry is float64; `potential.derive`
+    casts edge vectors to the precision of the model.
+    """
+
+    numbers: Tensor
+    """(N,) atomic numbers."""
+    positions: Tensor
+    """(N, 3) Å."""
+    cell: Tensor
+    """(B, 3, 3) Å, rows are lattice vectors; zeros where there is none."""
+    system: Tensor
+    """(N,) index of the structure that each atom belongs to, ascending."""
+    centers: Tensor
+    """(E,) i, ascending: messages are summed here."""
+    neighbors: Tensor
+    """(E,) j."""
+    shifts: Tensor
+    """(E, 3) S, whole cells crossed."""
+    vectors: Tensor
+    """(E, 3) Å, r_ij = r_j + S @ cell - r_i."""
+
+    @property
+    def n_atoms(self) -> int:
+        """N."""
+        return len(self.numbers)
+
+    @property
+    def n_structures(self) -> int:
+        """B."""
+        return len(self.cell)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same graph on another device."""
+        return type(self)(*(field.to(device) for field in self))
+
+
+def from_atoms(atoms: Atoms, cutoff: float, neighbors: NeighborList | None = None) -> Graph:
+    """The graph of one structure.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        With any cell and any mix of periodic directions; not modified.
+    cutoff : float, Å
+    neighbors : NeighborList, optional
+        A list with a skin that is kept between calls; its cutoff must be `cutoff`.
+
+    Raises
+    ------
+    StructureError
+        Empty structure, positions that are not finite, two atoms on one spot.
+    """
+    search = neighbors if neighbors is not None else NeighborList(cutoff)
+    if search.cutoff != float(cutoff):
+        raise ValueError(f"the neighbour list was made for a cutoff of {search.cutoff} Å, not {cutoff} Å")
+    cell = atoms.cell.array
+    pairs, vectors = search(atoms.positions, cell, atoms.pbc)
+    _refuse_overlaps(pairs.centers, pairs.neighbors, vectors)
+    return Graph(
+        numbers=torch.from_numpy(atoms.numbers.astype(np.int64)),
+        positions=torch.from_numpy(atoms.positions.copy()),
+        cell=torch.from_numpy(cell.copy())[None],
+        system=torch.zeros(len(atoms), dtype=torch.int64),
+        centers=torch.from_numpy(pairs.centers),
+        neighbors=torch.from_numpy(pairs.neighbors),
+        shifts=torch.from_numpy(pairs.shifts.astype(np.float64)),
+        vectors=torch.from_numpy(vectors),
+    )
+
+
+def _refuse_overlaps(centers: np.ndarray, neighbors: np.ndarray, vectors: np.ndarray) -> None:
+    if len(vectors) == 0:
+        return
+    squared = np.einsum("pc,pc->p", vectors, vectors)
+    closest = int(squared.argmin())
+    if squared[closest] < OVERLAP_ANGSTROM**2:
+        raise StructureError(
+            f"atoms {centers[closest]} and {neighbors[closest]} are {np.sqrt(squared[closest]):.1e} Å apart; "
+            "remove the duplicate atom (or the doubled periodic image)"
+        )
+
+
+def collate(graphs: Sequence[Graph]) -> Graph:
+    """Several graphs as one; structures keep their order."""
+    if not graphs:
+        raise StructureError("cannot collate an empty list of structures")
+    if len(graphs) == 1:
+        return graphs[0]
+    atoms = np.cumsum([0] + [g.n_atoms for g in graphs[:-1]]).tolist()
+    structures = np.cumsum([0] + [g.n_structures for g in graphs[:-1]]).tolist()
+    return Graph(
+        numbers=torch.cat([g.numbers for g in graphs]),
+        positions=torch.cat([g.positions for g in graphs]),
+        cell=torch.cat([g.cell for g in graphs]),
+        system=torch.cat([g.system + b for g, b in zip(graphs, structures, strict=True)]),
+        centers=torch.cat([g.centers + n for g, n in zip(graphs, atoms, strict=True)]),
+        neighbors=torch.cat([g.neighbors + n for g, n in zip(graphs, atoms, strict=True)]),
+        shifts=torch.cat([g.shifts for g in graphs]),
+        vectors=torch.cat([g.vectors for g in graphs]),
+    )
+
+
+def isolated_atoms(species: Sequence[int], device: torch.device | str = "cpu") -> Graph:
+    """One structure per species, each a single atom without edges or cell."""
+    count = len(species)
+    no_edges = torch.zeros(0, dtype=torch.int64, device=device)
+    no_vectors = torch.zeros(0, 3, dtype=torch.float64, device=device)
+    return Graph(
+        numbers=torch.tensor(list(species), dtype=torch.int64, device=device),
+        positions=torch.zeros(count, 3, dtype=torch.float64, device=device),
+        cell=torch.zeros(count, 3, 3, dtype=torch.float64, device=device),
+        system=torch.arange(count, device=device),
+        centers=no_edges,
+        neighbors=no_edges,
+        shifts=no_vectors,
+        vectors=no_vectors,
+    )

@@ -1,0 +1,162 @@
+"""The contract of a model, and the registry of all of them.
+
+A model is one file that maps a `Graph` to `Properties`: no autograd, no ASE, no units, no file access and no
+reference energies in it.  Everything mechanical follows from it in `potential.derive`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+import torch
+from ase.data import chemical_symbols
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor, nn
+
+from ase_mlcalc.errors import ModelError, SpeciesError
+from ase_mlcalc.graph import Graph
+from ase_mlcalc.properties import Properties, check_names
+
+ENTRY_POINT_GROUP = "ase_mlcalc.models"
+
+
+class ModelConfig(BaseModel):
+    """What every model is configured by; each model adds its own hyper-parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cutoff: float = Field(5.0, gt=0, description="Å; atoms farther apart do not see each other")
+    species: tuple[int, ...] = Field((1, 8), min_length=1, description="atomic numbers that the model knows")
+
+    @field_validator("species")
+    @classmethod
+    def _ascending(cls, species: tuple[int, ...]) -> tuple[int, ...]:
+        for number in species:
+            if not 0 < number < len(chemical_symbols):
+                raise ValueError(f"{number} is not an atomic number")
+        if len(set(species)) != len(species):
+            raise ValueError(f"species are listed twice: {species}")
+        return tuple(sorted(species))
+
+
+class Model(nn.Module, ABC):
+    """A map from a `Graph` to one or more `Properties`.  Subclasses are final.
+
+    A subclass declares itself in its class line, ``class SchNet(Model, name="schnet", outputs={"energies"})``,
+    names its `Config`, builds layers in ``__init__`` and computes in ``forward`` from ``graph.vectors``, never from
+    ``graph.positions``.  Outputs are numbers of order one; scales and reference energies belong to the potential.
+    """
+
+    name: ClassVar[str]
+    """Registry, checkpoint and command-line key."""
+    outputs: ClassVar[frozenset[str]]
+    """Fields of `Properties` that ``forward`` fills in."""
+    equivariant: ClassVar[bool] = True
+    """Outputs turn with the structure under O(3)."""
+    smooth: ClassVar[bool] = True
+    """Outputs are continuously differentiable while an edge crosses the cutoff."""
+    transferable: ClassVar[bool] = True
+    """False: made for one molecule in one order of atoms."""
+    trainable: ClassVar[bool] = True
+    """False: nothing to learn (analytic potentials)."""
+    Config: ClassVar[type[ModelConfig]]
+
+    def __init_subclass__(cls, *, name: str, outputs: set[str], **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if any(issubclass(base, Model) and base is not Model for base in cls.__bases__):
+            raise TypeError(f"{cls.__name__} derives from another model; models are final: wrap or copy instead")
+        check_names(frozenset(outputs), f"model {name!r}")
+        if not outputs:
+            raise TypeError(f"model {name!r} declares no outputs")
+        if not isinstance(cls.__dict__.get("Config"), type) or not issubclass(cls.Config, ModelConfig):
+            raise TypeError(f"model {name!r} needs a class attribute Config derived from ModelConfig")
+        if name in _REGISTRY and _REGISTRY[name].__qualname__ != cls.__qualname__:
+            raise TypeError(f"two models are named {name!r}: {_REGISTRY[name].__module__} and {cls.__module__}")
+        cls.name = name
+        cls.outputs = frozenset(outputs)
+        _REGISTRY[name] = cls
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        if not isinstance(config, self.Config):
+            raise ModelError(f"model {self.name!r} takes {self.Config.__qualname__}, got {type(config).__name__}")
+        self.config = config
+
+    @abstractmethod
+    def forward(self, graph: Graph) -> Properties:
+        """Evaluate all structures of a graph."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision that edge vectors are cast to; float64 for models without parameters."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.is_floating_point():
+                return tensor.dtype
+        return torch.float64
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+
+class SpeciesIndex(nn.Module):
+    """Atomic numbers to row numbers 0, 1, ... in the order of ``species``."""
+
+    index_of: Tensor
+
+    def __init__(self, species: Sequence[int]) -> None:
+        super().__init__()
+        self.species = tuple(species)
+        table = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
+        table[list(self.species)] = torch.arange(len(self.species))
+        self.register_buffer("index_of", table, persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.species)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """(N,) atomic numbers to (N,) rows."""
+        return self.index_of[numbers]
+
+
+def check_species(numbers: Sequence[int], known: Sequence[int], what: str) -> None:
+    """Raise `SpeciesError` naming the elements that are not known."""
+    unknown = sorted(set(int(z) for z in numbers) - set(known))
+    if unknown:
+        got = ", ".join(f"{chemical_symbols[z]} (Z={z})" for z in unknown)
+        have = ", ".join(chemical_symbols[z] for z in known)
+        raise SpeciesError(f"{what} does not know {got}; it knows {have}: use or train a model with these elements")
+
+
+_REGISTRY: dict[str, type[Model]] = {}
+_LOADED_ENTRY_POINTS: set[str] = set()
+
+
+def registered() -> dict[str, type[Model]]:
+    """All models by name: the package's own and those of entry points ``ase_mlcalc.models``."""
+    import ase_mlcalc.models  # noqa: F401  (each file of the folder registers its model)
+
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.value not in _LOADED_ENTRY_POINTS:
+            load: Callable[[], object] = point.load
+            load()
+            _LOADED_ENTRY_POINTS.add(point.value)
+    return dict(sorted(_REGISTRY.items()))
+
+
+def lookup(name: str) -> type[Model]:
+    """The model class of that name.
+
+    Raises
+    ------
+    ModelError
+        No such model is registered.
+    """
+    models = registered()
+    if name not in models:
+        raise ModelError(f"unknown model {name!r}; registered are {', '.join(models)}")
+    return models[name]

@@ -1,0 +1,156 @@
+"""Neighbour lists: matscipy's cell list, kept between steps by an exact Verlet skin."""
+
+from typing import NamedTuple
+
+import numpy as np
+from ase.geometry import complete_cell
+from matscipy.neighbours import neighbour_list
+from numpy.typing import NDArray
+
+from ase_mlcalc.errors import StructureError
+
+
+class Pairs(NamedTuple):
+    """Directed pairs (i, j, S), both directions present, sorted by i; ``r_ij = r_j + S @ cell - r_i``."""
+
+    centers: NDArray[np.int64]
+    """(E,) index i."""
+    neighbors: NDArray[np.int64]
+    """(E,) index j."""
+    shifts: NDArray[np.int64]
+    """(E, 3) S, whole cells crossed."""
+
+    def vectors(self, positions: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(E, 3) Å, r_ij in float64."""
+        return positions[self.neighbors] - positions[self.centers] + self.shifts @ cell
+
+
+def find_pairs(
+    positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
+) -> Pairs:
+    """All pairs closer than the cutoff, for any cell size and any mix of periodic and open directions.
+
+    Parameters
+    ----------
+    positions : (N, 3) Å
+    cell : (3, 3) Å
+        Rows are lattice vectors; rows of open directions are ignored and may be zero.
+    pbc : (3,)
+    cutoff : float, Å
+
+    Raises
+    ------
+    StructureError
+        No atoms, positions that are not finite, or a periodic direction without a lattice vector.
+    """
+    if len(positions) == 0:
+        raise StructureError("the structure has no atoms; give at least one")
+    if not np.isfinite(positions).all():
+        bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+        raise StructureError(f"positions of {len(bad)} atoms are NaN or Inf (first: atom {bad[0]}); was MD unstable?")
+    if not np.isfinite(cell).all():
+        raise StructureError(f"the cell holds NaN or Inf: {cell.tolist()}")
+    box, origin = _closed_box(positions, cell, pbc)
+    i, j, shifts = neighbour_list("ijS", cutoff=float(cutoff), positions=positions - origin, cell=box, pbc=pbc)
+    return Pairs(i.astype(np.int64), j.astype(np.int64), shifts.astype(np.int64))
+
+
+def _closed_box(
+    positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give open directions tight box vectors: matscipy needs a regular cell, and a huge one is slow."""
+    if pbc.all():
+        if abs(np.linalg.det(cell)) < 1e-12:
+            raise StructureError(
+                f"a fully periodic structure needs three independent cell vectors, got {cell.tolist()}"
+            )
+        return cell, np.zeros(3)
+    if np.linalg.matrix_rank(cell[pbc]) < pbc.sum():
+        raise StructureError(f"pbc is {pbc.tolist()} but the cell vectors of these directions are {cell[pbc].tolist()}")
+    # complete_cell fills zero rows with vectors normal to the others, so that open directions get unit normals
+    box = complete_cell(np.where(pbc[:, None], cell, 0.0))
+    fractional = positions @ np.linalg.inv(box)
+    low, high = fractional.min(axis=0), fractional.max(axis=0)
+    margin_angstrom = 0.5
+    height = 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
+    stretch = np.where(pbc, 1.0, (high - low) + 2 * margin_angstrom / height)
+    origin = np.where(pbc, 0.0, low - margin_angstrom / height) @ box
+    return box * stretch[:, None], origin
+
+
+class NeighborList:
+    """Pairs within a cutoff, rebuilt only when they could have changed.
+
+    Pairs are searched within ``cutoff + skin`` and kept while no pair from outside can have come closer than the
+    cutoff.  With A the affine map from the old cell to the new one, s its smallest singular value and u the largest
+    distance of an atom from its affinely mapped old position (nearest image), a pair that was outside is still
+    farther apart than ``s (cutoff + skin) - 2 u``; the kept list is exact while that is at least the cutoff.  Atoms
+    that were wrapped into the cell between calls only have their shifts corrected.
+
+    Parameters
+    ----------
+    cutoff : float, Å
+    skin : float, Å
+        0 searches anew in every call.
+    """
+
+    def __init__(self, cutoff: float, skin: float = 0.0) -> None:
+        if skin < 0:
+            raise ValueError(f"skin must be at least 0 Å, got {skin}")
+        self.cutoff = float(cutoff)
+        self.skin = float(skin)
+        self.builds = 0
+        """How often the pairs were searched anew."""
+        self._reference: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]] | None = None
+        self._wide: Pairs | None = None
+
+    def __call__(
+        self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]
+    ) -> tuple[Pairs, NDArray[np.float64]]:
+        """Pairs within the cutoff and their vectors (E, 3) in Å."""
+        if self.skin == 0.0:
+            self.builds += 1
+            pairs = find_pairs(positions, cell, pbc, self.cutoff)
+            return pairs, pairs.vectors(positions, cell)
+        crossed = self._still_valid(positions, cell, pbc)
+        if crossed is None:
+            self._wide = find_pairs(positions, cell, pbc, self.cutoff + self.skin)
+            self._reference = (positions.copy(), cell.copy(), pbc.copy())
+            self.builds += 1
+            wide = self._wide
+        else:
+            assert self._wide is not None
+            wide = self._wide
+            if crossed.any():
+                wide = wide._replace(shifts=wide.shifts + crossed[wide.centers] - crossed[wide.neighbors])
+        vectors = wide.vectors(positions, cell)
+        inside = np.einsum("pc,pc->p", vectors, vectors) < self.cutoff**2
+        return Pairs(*(field[inside] for field in wide)), vectors[inside]
+
+    def _still_valid(
+        self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]
+    ) -> NDArray[np.int64] | None:
+        """Whole cells (N, 3) that each atom was wrapped by since the search, or ``None`` if a new one is due."""
+        if self._reference is None or not np.isfinite(positions).all():
+            return None
+        old_positions, old_cell, old_pbc = self._reference
+        if positions.shape != old_positions.shape or (pbc != old_pbc).any():
+            return None
+        smallest_stretch = 1.0
+        mapped = old_positions
+        if (cell != old_cell).any():
+            if abs(np.linalg.det(cell)) < 1e-12 or abs(np.linalg.det(old_cell)) < 1e-12:
+                return None
+            affine = np.linalg.solve(old_cell, cell)
+            smallest_stretch = float(np.linalg.svd(affine, compute_uv=False).min())
+            mapped = old_positions @ affine
+        displacement = positions - mapped
+        crossed = np.zeros(positions.shape, dtype=np.int64)
+        if pbc.any() and abs(displacement).max() > self.skin:
+            box = complete_cell(np.where(pbc[:, None], cell, 0.0))
+            crossed = np.where(pbc, np.rint(displacement @ np.linalg.inv(box)), 0.0).astype(np.int64)
+            displacement = displacement - crossed @ np.where(pbc[:, None], cell, 0.0)
+        moved = float(np.sqrt(np.einsum("nc,nc->n", displacement, displacement).max()))
+        if smallest_stretch * (self.cutoff + self.skin) - 2 * moved < self.cutoff:
+            return None
+        return crossed

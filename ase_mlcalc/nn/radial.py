@@ -1,0 +1,69 @@
+"""Functions of the distance: cutoff envelopes and radial bases."""
+
+import torch
+from torch import Tensor, nn
+
+
+def envelope(d_p: Tensor, cutoff: float, p: int = 6) -> Tensor:
+    r"""Polynomial envelope that takes a pair function smoothly to zero at the cutoff.
+
+    .. math::
+        u(x) = 1 - \tfrac{(p+1)(p+2)}{2} x^p + p (p+2) x^{p+1} - \tfrac{p(p+1)}{2} x^{p+2}, \qquad x = d / r_c
+
+    with u = 0 for x >= 1; u, u' and u'' vanish at the cutoff, so that forces are continuously differentiable.
+
+    Parameters
+    ----------
+    d_p : (E,) Å
+        Edge lengths.
+    cutoff : float, Å
+    p : int
+        The larger, the longer the function stays close to 1.
+
+    Returns
+    -------
+    (E,) dimensionless, in [0, 1].
+
+    Reference: Gasteiger, Groß and Günnemann, ICLR 2020 (DimeNet), eq. 8.  Code names: x -> ``x_p``.
+    """
+    x_p = d_p / cutoff
+    u_p = 1 - x_p**p * ((p + 1) * (p + 2) / 2 - p * (p + 2) * x_p + p * (p + 1) / 2 * x_p**2)
+    return torch.where(x_p < 1, u_p, 0.0)
+
+
+class BesselBasis(nn.Module):
+    r"""Spherical Bessel functions of order zero that vanish at the cutoff.
+
+    .. math:: b_k(d) = \sqrt{2 / r_c} \, \sin(k \pi d / r_c) / d, \qquad k = 1 \dots n
+
+    Reference: Gasteiger, Groß and Günnemann, ICLR 2020 (DimeNet), eq. 7.
+    """
+
+    def __init__(self, n_functions: int, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.register_buffer("k", torch.arange(1, n_functions + 1, dtype=torch.get_default_dtype()), persistent=False)
+
+    def forward(self, d_p: Tensor) -> Tensor:
+        """(E,) Å to (E, n_functions)."""
+        k: Tensor = self.k
+        return (2 / self.cutoff) ** 0.5 * torch.sin(k * (torch.pi / self.cutoff) * d_p[:, None]) / d_p[:, None]
+
+
+class GaussianBasis(nn.Module):
+    r"""Equally spaced Gaussians on [0, r_c], as wide as their spacing.
+
+    .. math:: e_k(d) = \exp(-\gamma (d - \mu_k)^2), \qquad \gamma = 1 / (2 \Delta\mu^2)
+
+    Reference: Schütt et al., J. Chem. Phys. 148, 241722 (2018), eq. 7.
+    """
+
+    def __init__(self, n_functions: int, cutoff: float) -> None:
+        super().__init__()
+        self.register_buffer("centers", torch.linspace(0.0, cutoff, n_functions), persistent=False)
+        self.gamma = 0.5 / (cutoff / (n_functions - 1)) ** 2
+
+    def forward(self, d_p: Tensor) -> Tensor:
+        """(E,) Å to (E, n_functions)."""
+        centers: Tensor = self.centers
+        return torch.exp(-self.gamma * (d_p[:, None] - centers) ** 2)

@@ -1,0 +1,270 @@
+r"""The physics of derivatives: one gradient, all the mechanics.
+
+A model gives per-atom energies :math:`U_i` from edge vectors :math:`r_{ij} = r_j - r_i`.  With the gradient of the
+total energy :math:`g_{ij} = \partial E / \partial r_{ij}` over directed edges (centre i, neighbour j):
+
+.. math::
+
+    F_i &= \sum_{j} g_{ij} - \sum_{j} g_{ji}
+
+    \sigma &= \frac{1}{V} \frac{\partial E}{\partial \varepsilon}
+            = \frac{1}{V} \sum_{ij} r_{ij} \otimes g_{ij}
+
+    \sigma_i &= \frac{1}{2V} \Big( \sum_j r_{ij} \otimes g_{ij} + \sum_j r_{ji} \otimes g_{ji} \Big),
+    \qquad \sum_i \sigma_i = \sigma
+
+so that forces sum to zero and the energy does not depend on where the structure is, for any model.  The split of
+:math:`\sigma` over atoms, half of each edge to each of its ends and the symmetric part kept, is the definition
+``edge``: the one of LAMMPS' ``compute stress/atom`` for pair and EAM potentials (Thompson, Plimpton and Mattson,
+J. Chem. Phys. 131, 154107 (2009), eqs. 1-3, with half of a pair's virial for each atom).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ase_mlcalc.errors import ModelError
+from ase_mlcalc.graph import Graph, isolated_atoms
+from ase_mlcalc.model import Model
+from ase_mlcalc.properties import Properties
+
+DERIVED_FROM: dict[str, frozenset[str]] = {
+    "energies": frozenset({"energy", "energies", "forces", "stress", "stresses"}),
+    "energy": frozenset({"energy", "forces", "stress", "stresses"}),
+    "forces": frozenset({"forces"}),
+    "stresses": frozenset({"stress", "stresses"}),
+}
+"""What each output of a model buys; properties not listed are not implemented by the potential."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Reference energies and scales between a model's numbers of order one and eV, eV/Å and eV/Å³.
+
+    Parameters
+    ----------
+    species_energy : mapping of atomic number to eV
+        E0, the energy of the isolated atom (or a fitted reference); missing species count as 0 eV.
+    energy_scale : float, eV
+        Multiplies per-atom energies, and so the forces and stresses derived from them.
+    force_scale : float, eV/Å
+        Multiplies forces that a model predicts directly.
+    stress_scale : float, eV/Å³
+        Multiplies stresses that a model predicts directly.
+    """
+
+    species_energy: Mapping[int, float] = field(default_factory=dict)
+    energy_scale: float = 1.0
+    force_scale: float = 1.0
+    stress_scale: float = 1.0
+
+    def reference_energies(self, numbers: Tensor) -> Tensor:
+        """(N,) eV, float64: E0 of each atom."""
+        table = torch.zeros(119, dtype=torch.float64)
+        for number, energy in self.species_energy.items():
+            table[number] = energy
+        return table.to(numbers.device)[numbers]
+
+
+class Potential(Protocol):
+    """What calculators, evaluation and molecular dynamics use."""
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers that it knows."""
+
+    @property
+    def properties(self) -> frozenset[str]:
+        """Fields of `Properties` that a call fills in."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where graphs have to be."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the model; energies are summed and forces gathered in float64."""
+
+    def __call__(self, graph: Graph) -> Properties:
+        """Evaluate; the results are detached."""
+
+
+def derive(
+    model: Model,
+    graph: Graph,
+    baseline: Baseline,
+    *,
+    create_graph: bool = False,
+    isolated: Tensor | None = None,
+) -> Properties:
+    """Evaluate a model and everything that follows from its outputs.
+
+    Parameters
+    ----------
+    model : Model
+    graph : Graph
+        On the device of the model.
+    baseline : Baseline
+    create_graph : bool
+        Keep what is needed to differentiate the results with respect to the parameters (training).
+    isolated : (len(species),), optional
+        The model's output for isolated atoms from `isolated_energies`, subtracted from every atom so that a
+        structure dissociates to its reference energies; computed here when not given.
+
+    Returns
+    -------
+    Properties
+        Float64 except directly predicted forces and stresses; NaN stress where the cell has no volume.
+    """
+    vectors = graph.vectors.detach().to(model.dtype)
+    if model.outputs & {"energies", "energy"}:
+        with torch.enable_grad():
+            return _derive_from_energy(model, graph._replace(vectors=vectors), baseline, create_graph, isolated)
+    with torch.set_grad_enabled(create_graph):
+        raw = model(graph._replace(vectors=vectors))
+    return _scale_direct(model, raw, graph, baseline)
+
+
+def _derive_from_energy(
+    model: Model, graph: Graph, baseline: Baseline, create_graph: bool, isolated: Tensor | None
+) -> Properties:
+    r_pc = graph.vectors.requires_grad_()  # the only way in which geometry enters a model
+    raw = model(graph)
+    reference_n = baseline.reference_energies(graph.numbers)
+    if raw.energies is not None:
+        if isolated is None:
+            isolated = isolated_energies(model, graph.numbers.device)
+        own_n = isolated[_species_rows(model, graph.numbers)]
+        e_n = (raw.energies.double() - own_n.double()) * baseline.energy_scale
+        e_b = _sum_over(graph, e_n)
+        energies = e_n + reference_n
+    elif raw.energy is not None:
+        e_b = raw.energy.double() * baseline.energy_scale
+        energies = None
+    else:
+        raise ModelError(f"model {model.name!r} declares {sorted(model.outputs)} but returned no energy")
+    energy = e_b + _sum_over(graph, reference_n)
+    if e_b.requires_grad and len(r_pc):
+        (g_pc,) = torch.autograd.grad(e_b.sum(), r_pc, create_graph=create_graph, materialize_grads=True)
+    else:
+        g_pc = torch.zeros_like(r_pc)
+    forces, stresses = edge_mechanics(graph, g_pc.double())
+    properties = Properties(energy, energies, forces, _sum_over(graph, stresses), stresses)
+    return properties if create_graph else _detached(properties)
+
+
+def edge_mechanics(graph: Graph, g_pc: Tensor) -> tuple[Tensor, Tensor]:
+    """Forces and per-atom stress from the edge gradient; see the equations at the top of this module.
+
+    Parameters
+    ----------
+    graph : Graph
+    g_pc : (E, 3) eV/Å
+        dE/dr_ij, float64.
+
+    Returns
+    -------
+    forces : (N, 3) eV/Å
+    stresses : (N, 3, 3) eV/Å³
+        Definition ``edge``, symmetric; NaN for atoms of structures without volume.
+    """
+    r_pc = graph.vectors.detach().double()
+    half_w_pab = 0.25 * (r_pc[:, :, None] * g_pc[:, None, :] + g_pc[:, :, None] * r_pc[:, None, :])
+    both_pk = torch.cat([g_pc, half_w_pab.flatten(1)], dim=1)  # one gather for forces and stresses
+    blank_nk = both_pk.new_zeros(graph.n_atoms, 12)
+    at_center = blank_nk.index_add(0, graph.centers, both_pk)
+    at_neighbor = blank_nk.index_add(0, graph.neighbors, both_pk)
+    forces = at_center[:, :3] - at_neighbor[:, :3]
+    virials = (at_center[:, 3:] + at_neighbor[:, 3:]).reshape(-1, 3, 3)
+    return forces, _per_volume(graph, virials)
+
+
+def isolated_energies(model: Model, device: torch.device | str = "cpu") -> Tensor:
+    """(len(species),) the model's raw energies of isolated atoms, in the order of its species."""
+    lonely = isolated_atoms(model.config.species, device)
+    energies = model(lonely._replace(vectors=lonely.vectors.to(model.dtype))).energies
+    if energies is None:
+        raise ModelError(f"model {model.name!r} returned no per-atom energies")
+    return energies
+
+
+def _species_rows(model: Model, numbers: Tensor) -> Tensor:
+    species = torch.tensor(model.config.species, device=numbers.device)
+    return torch.searchsorted(species, numbers)
+
+
+def _scale_direct(model: Model, raw: Properties, graph: Graph, baseline: Baseline) -> Properties:
+    if raw.forces is not None:
+        return Properties(forces=raw.forces * baseline.force_scale)
+    if raw.stresses is not None:
+        stresses = raw.stresses * baseline.stress_scale
+        return Properties(stress=_sum_over(graph, stresses), stresses=stresses)
+    raise ModelError(f"model {model.name!r} declares {sorted(model.outputs)} but returned {sorted(raw.given())}")
+
+
+def _sum_over(graph: Graph, values: Tensor) -> Tensor:
+    """Sum over the atoms of each structure."""
+    return values.new_zeros(graph.n_structures, *values.shape[1:]).index_add(0, graph.system, values)
+
+
+def _per_volume(graph: Graph, virials: Tensor) -> Tensor:
+    volume_b = torch.linalg.det(graph.cell).abs()
+    # the division stays finite where there is no volume, so that NaN does not reach the gradients of other structures
+    solid_n = (volume_b > 1e-9)[graph.system][:, None, None]
+    safe_n = torch.where(volume_b > 1e-9, volume_b, 1.0)[graph.system][:, None, None]
+    return torch.where(solid_n, virials / safe_n, torch.nan)
+
+
+def _detached(properties: Properties) -> Properties:
+    return Properties(*(None if value is None else value.detach() for value in properties))
+
+
+class Derived:
+    """A model with its baseline: energies, forces, stress and per-atom stress of any graph.
+
+    The model is put into evaluation mode and its parameters are frozen.
+    """
+
+    def __init__(self, model: Model, baseline: Baseline | None = None) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.baseline = Baseline() if baseline is None else baseline
+        self._isolated: Tensor | None = None
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        return self.model.config.cutoff
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers that the model knows."""
+        return self.model.config.species
+
+    @property
+    def properties(self) -> frozenset[str]:
+        """Fields of `Properties` that a call fills in."""
+        return frozenset().union(*(DERIVED_FROM[name] for name in self.model.outputs))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the model."""
+        return self.model.dtype
+
+    def __call__(self, graph: Graph) -> Properties:
+        """Evaluate all structures of a graph; the results are detached."""
+        if self._isolated is None and "energies" in self.model.outputs:
+            with torch.no_grad():
+                self._isolated = isolated_energies(self.model, graph.numbers.device)
+        return derive(self.model, graph, self.baseline, isolated=self._isolated)

@@ -1,0 +1,51 @@
+"""The physical quantities that models predict and data sets label, with their shapes and units."""
+
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+
+class Properties(NamedTuple):
+    """Model outputs or labels.  ``None``: not given.  NaN: this structure or atom has none.
+
+    Field names are ASE's property names.  N atoms, B structures.
+    """
+
+    energy: Tensor | None = None
+    """(B,) eV, float64."""
+    energies: Tensor | None = None
+    """(N,) eV, a partition of `energy`."""
+    forces: Tensor | None = None
+    """(N, 3) eV/Å."""
+    stress: Tensor | None = None
+    """(B, 3, 3) eV/Å³, (1/V) dE/dε, positive under tension."""
+    stresses: Tensor | None = None
+    """(N, 3, 3) eV/Å³ per atom, divided by the total volume, so that the sum over atoms is `stress`."""
+
+    def given(self) -> frozenset[str]:
+        """Names of the fields that are not ``None``."""
+        return frozenset(name for name in self._fields if getattr(self, name) is not None)
+
+
+class PropertySpec(NamedTuple):
+    """What a field of `Properties` holds."""
+
+    per: Literal["structure", "atom"]
+    components: tuple[int, ...]
+    unit: str
+
+
+SPECS: dict[str, PropertySpec] = {
+    "energy": PropertySpec("structure", (), "eV"),
+    "energies": PropertySpec("atom", (), "eV"),
+    "forces": PropertySpec("atom", (3,), "eV/Å"),
+    "stress": PropertySpec("structure", (3, 3), "eV/Å³"),
+    "stresses": PropertySpec("atom", (3, 3), "eV/Å³"),
+}
+
+
+def check_names(names: frozenset[str], where: str) -> None:
+    """Raise `ValueError` if a name is not one of `Properties`' fields."""
+    unknown = sorted(names - SPECS.keys())
+    if unknown:
+        raise ValueError(f"{where}: unknown properties {unknown}; known are {sorted(SPECS)}")
