@@ -1,0 +1,101 @@
+r"""SchNet: continuous-filter convolutions over scalar features of atoms.
+
+Each interaction lets atom i gather the features of its neighbours, channel by channel weighted by a filter that a
+small network makes from the distance alone:
+
+.. math::
+
+    x_i \leftarrow x_i + A\Big( \frac{1}{\sqrt{\bar n}} \sum_{j} (B x_j) \circ u(d_{ij})\, W(e(d_{ij})) \Big)
+
+with Gaussians e, the filter network W, atom-wise layers A and B, and the smooth envelope u.  Distances are all that
+enters, so energies are invariant under rotations and mirrors.
+
+Published: Schütt, Sauceda, Kindermans, Tkatchenko and Müller, J. Chem. Phys. 148, 241722 (2018), eqs. 4-7 and figure 2.
+Different here: the paper has no cutoff function, we multiply every filter by a polynomial envelope so that forces are
+continuous at the cutoff; the second layer of the filter network is linear; sums over neighbours are divided by the
+square root of a typical neighbour count, so that features stay of order one.
+"""
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ase_mlcalc.graph import Graph
+from ase_mlcalc.model import Model, ModelConfig, SpeciesIndex
+from ase_mlcalc.nn.radial import GaussianBasis, envelope
+from ase_mlcalc.properties import Properties
+
+
+class SchNetConfig(ModelConfig):
+    """Hyper-parameters of SchNet."""
+
+    features: int = Field(128, ge=2, description="channels per atom")
+    n_interactions: int = Field(3, ge=1, description="rounds of message passing")
+    n_gaussians: int = Field(32, ge=2, description="radial basis functions on [0, cutoff]")
+    mean_neighbors: float = Field(16.0, gt=0, description="typical number of neighbours; sums are divided by its root")
+
+
+class ShiftedSoftplus(nn.Module):
+    """ln(e^x / 2 + 1 / 2): smooth, zero at zero (eq. 2 of the paper)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Element-wise."""
+        return softplus(x) - math.log(2.0)
+
+
+def dense(n_in: int, n_out: int, *, active_inputs: float | None = None, bias: bool = True) -> nn.Linear:
+    """A linear layer that keeps numbers of order one: weights of variance 1 / (inputs that are not near zero)."""
+    layer = nn.Linear(n_in, n_out, bias=bias)
+    nn.init.normal_(layer.weight, std=(active_inputs or n_in) ** -0.5)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Interaction(nn.Module):
+    """One continuous-filter convolution with its atom-wise layers; returns what is added to the features."""
+
+    def __init__(self, config: SchNetConfig) -> None:
+        super().__init__()
+        f = config.features
+        # at any distance only a few neighbouring Gaussians differ from zero
+        first = dense(config.n_gaussians, f, active_inputs=4)
+        self.filter_net = nn.Sequential(first, ShiftedSoftplus(), dense(f, f))
+        self.before = dense(f, f, bias=False)
+        self.after = nn.Sequential(dense(f, f), ShiftedSoftplus(), dense(f, f))
+        self.scale = config.mean_neighbors**-0.5
+
+    def forward(self, x_nf: Tensor, basis_pk: Tensor, u_p: Tensor, graph: Graph) -> Tensor:
+        """(N, F) features and (E, K) radial functions to (N, F)."""
+        w_pf = self.filter_net(basis_pk) * u_p
+        m_pf = self.before(x_nf).index_select(0, graph.neighbors) * w_pf
+        sum_nf = torch.zeros_like(x_nf).index_add(0, graph.centers, m_pf)
+        return self.after(sum_nf * self.scale)
+
+
+class SchNet(Model, name="schnet", outputs={"energies"}):
+    """Continuous-filter convolutional network; see the equations at the top of this file."""
+
+    Config = SchNetConfig
+
+    def __init__(self, config: SchNetConfig) -> None:
+        super().__init__(config)
+        f = config.features
+        self.species_index = SpeciesIndex(config.species)
+        self.embedding = nn.Embedding(len(config.species), f)
+        self.basis = GaussianBasis(config.n_gaussians, config.cutoff)
+        self.interactions = nn.ModuleList(Interaction(config) for _ in range(config.n_interactions))
+        self.readout = nn.Sequential(dense(f, f // 2), ShiftedSoftplus(), dense(f // 2, 1))
+
+    def forward(self, graph: Graph) -> Properties:
+        """Per-atom energies of all structures."""
+        d_p = torch.linalg.vector_norm(graph.vectors, dim=1)
+        basis_pk = self.basis(d_p)
+        u_p = envelope(d_p, self.config.cutoff)[:, None]
+        x_nf = self.embedding(self.species_index(graph.numbers))
+        for interaction in self.interactions:
+            x_nf = x_nf + interaction(x_nf, basis_pk, u_p, graph)
+        return Properties(energies=self.readout(x_nf).squeeze(-1))
