@@ -12,7 +12,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from ase_mlcalc import checkpoint
-from ase_mlcalc.errors import ConfigError, NumericalError
+from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
 from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.model import Model, check_species
 from ase_mlcalc.neighbors import NeighborList
@@ -86,11 +86,12 @@ class MLCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         if system_changes or not self.results:
             self.results = {}
-            self.results = self._evaluate(self.atoms)
+            self.results = self._evaluate(self._current_atoms())
         for name in properties or ():
             if name in ("stress", "stresses") and name in self.implemented_properties and name not in self.results:
+                rank = self._current_atoms().cell.rank
                 raise PropertyNotImplementedError(
-                    f"{name} needs a cell with three independent vectors, this one has rank {self.atoms.cell.rank}; "
+                    f"{name} needs a cell with three independent vectors, this one has rank {rank}; "
                     "set atoms.cell (a volume is never invented)"
                 )
 
@@ -100,7 +101,13 @@ class MLCalculator(Calculator):
         ASE divides the kinetic part of per-atom stresses by this, so that
         ``atoms.get_stresses(include_ideal_gas=True)`` sums to ``atoms.get_stress(include_ideal_gas=True)``.
         """
-        return np.full(len(self.atoms), self.atoms.get_volume())
+        atoms = self._current_atoms()
+        return np.full(len(atoms), atoms.get_volume())
+
+    def _current_atoms(self) -> Atoms:
+        if self.atoms is None:
+            raise StructureError("the calculator has not seen a structure; set atoms.calc and ask the atoms")
+        return self.atoms
 
     def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
         check_species(atoms.numbers, self.potential.species, "the potential")
@@ -148,9 +155,9 @@ def _as_potential(
 
 
 def _torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    named = {"float32": torch.float32, "float64": torch.float64}
-    if dtype is None or dtype in named.values():
-        return dtype  # type: ignore[return-value]
-    if dtype not in named:
-        raise ConfigError(f"dtype is 'float32' or 'float64', got {dtype!r}")
-    return named[dtype]  # type: ignore[index]
+    if dtype is None:
+        return None
+    for known in (torch.float32, torch.float64):
+        if dtype in (known, str(known).removeprefix("torch.")):
+            return known
+    raise ConfigError(f"dtype is 'float32' or 'float64', got {dtype!r}")

@@ -125,7 +125,7 @@ class SpeciesIndex(nn.Module):
 
 def check_species(numbers: Sequence[int], known: Sequence[int], what: str) -> None:
     """Raise `SpeciesError` naming the elements that are not known."""
-    unknown = sorted(set(int(z) for z in numbers) - set(known))
+    unknown = sorted({int(z) for z in numbers} - set(known))
     if unknown:
         got = ", ".join(f"{chemical_symbols[z]} (Z={z})" for z in unknown)
         have = ", ".join(chemical_symbols[z] for z in known)

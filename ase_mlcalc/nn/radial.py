@@ -39,6 +39,8 @@ class BesselBasis(nn.Module):
     Reference: Gasteiger, Groß and Günnemann, ICLR 2020 (DimeNet), eq. 7.
     """
 
+    k: Tensor
+
     def __init__(self, n_functions: int, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff
@@ -46,8 +48,7 @@ class BesselBasis(nn.Module):
 
     def forward(self, d_p: Tensor) -> Tensor:
         """(E,) Å to (E, n_functions)."""
-        k: Tensor = self.k
-        return (2 / self.cutoff) ** 0.5 * torch.sin(k * (torch.pi / self.cutoff) * d_p[:, None]) / d_p[:, None]
+        return (2 / self.cutoff) ** 0.5 * torch.sin(self.k * (torch.pi / self.cutoff) * d_p[:, None]) / d_p[:, None]
 
 
 class GaussianBasis(nn.Module):
@@ -58,6 +59,8 @@ class GaussianBasis(nn.Module):
     Reference: Schütt et al., J. Chem. Phys. 148, 241722 (2018), eq. 7.
     """
 
+    centers: Tensor
+
     def __init__(self, n_functions: int, cutoff: float) -> None:
         super().__init__()
         self.register_buffer("centers", torch.linspace(0.0, cutoff, n_functions), persistent=False)
@@ -65,5 +68,4 @@ class GaussianBasis(nn.Module):
 
     def forward(self, d_p: Tensor) -> Tensor:
         """(E,) Å to (E, n_functions)."""
-        centers: Tensor = self.centers
-        return torch.exp(-self.gamma * (d_p[:, None] - centers) ** 2)
+        return torch.exp(-self.gamma * (d_p[:, None] - self.centers) ** 2)
