@@ -4,7 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -86,11 +86,20 @@ def _describe(config_class: type[BaseModel], problem: dict[str, Any]) -> str:
 def _known_keys(config_class: type[BaseModel], path: Iterable[Any]) -> list[str]:
     fields = config_class.model_fields
     for part in path:
-        annotation = fields[part].annotation if part in fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if isinstance(part, int):  # position in a list of tables
+            continue
+        section, _ = _section_class(fields[part].annotation if part in fields else None)
+        if section is None:
             return []
-        fields = annotation.model_fields
+        fields = section.model_fields
     return sorted(fields)
+
+
+def _section_class(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The model behind a table or a list of tables, ``tuple[Model, ...]``, and whether it is a list."""
+    listed = get_origin(annotation) is tuple
+    candidate = get_args(annotation)[0] if listed else annotation
+    return (candidate, listed) if isinstance(candidate, type) and issubclass(candidate, BaseModel) else (None, listed)
 
 
 def template(config_class: type[BaseModel], table: str = "") -> str:
@@ -98,9 +107,11 @@ def template(config_class: type[BaseModel], table: str = "") -> str:
     lines = [f"[{table}]"] if table else []
     nested = []
     for name, field in config_class.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            nested.append(template(annotation, f"{table}.{name}" if table else name))
+        section, listed = _section_class(field.annotation)
+        if section is not None:
+            path = f"{table}.{name}" if table else name
+            text = template(section, path)
+            nested.append(text.replace(f"[{path}]", f"[[{path}]]", 1) if listed else text)
             continue
         lines += [f"# {field.description}"] if field.description else []
         default = _default(field)

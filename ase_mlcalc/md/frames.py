@@ -1,0 +1,55 @@
+"""Frames of a run: exact `.traj` files with momenta, read back even when a kill cut them short."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
+
+
+class FrameFile:
+    """Writes frames of one stage: float64 positions and momenta, and the given calculator results.
+
+    ``info`` of a frame has ``step`` and ``time_ps``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._writer = TrajectoryWriter(str(path), "w")
+        self.last_step: int | None = None
+        """Step of the last frame written."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def write(self, atoms: Atoms, step: int, time_ps: float, results: dict[str, Any]) -> None:
+        """Append a frame; results that are ``None`` are left out."""
+        frame = atoms.copy()
+        frame.info |= {"step": step, "time_ps": time_ps}
+        given = {name: value for name, value in results.items() if value is not None}
+        if given:
+            frame.calc = SinglePointCalculator(frame, **given)
+        self._writer.write(frame)
+        self.last_step = step
+
+
+def read_frames(path: Path) -> Iterator[Atoms]:
+    """Frames of a trajectory in order; a last frame that a kill cut short is left out."""
+    try:
+        reader = TrajectoryReader(str(path))
+    except Exception:  # noqa: BLE001  # an empty or header-less file raises whatever its bytes suggest
+        return
+    with reader:
+        for index in range(len(reader)):
+            try:
+                frame = reader[index]
+            except Exception:  # noqa: BLE001
+                return
+            yield frame

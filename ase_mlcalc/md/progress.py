@@ -1,0 +1,45 @@
+"""A progress bar for runs on a terminal: time left, temperature and speed."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Update = Callable[[int, float | None], None]
+
+_REFRESH_SECONDS = 0.5
+
+
+def ns_per_day(steps: int, timestep_fs: float, seconds: float) -> float:
+    """Simulated nanoseconds per day of computing."""
+    return steps * timestep_fs * 1e-6 * 86400.0 / seconds
+
+
+@contextmanager
+def progress_bar(name: str, steps: int, timestep_fs: float, *, shown: bool) -> Iterator[Update]:
+    """A function to call with step and temperature (K) after each step; silent unless stderr is a terminal."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda _step, _temperature: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # no refresh thread: it would compete with the forces for a core
+    with Progress(
+        *columns, TextColumn("{task.fields[state]}"), console=Console(stderr=True), auto_refresh=False
+    ) as bar:
+        task = bar.add_task(name, total=steps, state="")
+        start = drawn = time.perf_counter()
+
+        def update(step: int, temperature: float | None) -> None:
+            nonlocal drawn
+            now = time.perf_counter()
+            if step < steps and now - drawn < _REFRESH_SECONDS:
+                return
+            drawn = now
+            state = "" if temperature is None else f"{temperature:.0f} K"
+            state += f"  {ns_per_day(step, timestep_fs, now - start):.3g} ns/day" if step else ""
+            bar.update(task, completed=step, state=state, refresh=True)
+
+        yield update

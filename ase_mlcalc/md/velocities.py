@@ -1,0 +1,63 @@
+"""Momenta: drawn at a temperature, freed of rigid motion, and the degrees of freedom that are left."""
+
+import numpy as np
+from ase import Atoms, units
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def draw_momenta(atoms: Atoms, temperature_K: float, rng: np.random.Generator) -> None:
+    """Give atoms Maxwell-Boltzmann momenta: each component normal with variance m k_B T.
+
+    Constraints of `atoms` are respected (fixed atoms stay at rest).
+    """
+    spread_n = np.sqrt(atoms.get_masses() * units.kB * temperature_K)
+    atoms.set_momenta(spread_n[:, None] * rng.standard_normal((len(atoms), 3)))
+
+
+def remove_rigid_motion(atoms: Atoms) -> None:
+    """Take out what free dynamics conserves: total momentum and, for a molecule, angular momentum.
+
+    A structure with constraints is left alone, for constraints decide what is conserved.
+    """
+    if atoms.constraints:
+        return
+    masses_n = atoms.get_masses()[:, None]
+    momenta = atoms.get_momenta()
+    momenta -= masses_n * momenta.sum(axis=0) / masses_n.sum()
+    if not atoms.pbc.any():
+        arms = atoms.positions - atoms.get_center_of_mass()
+        angular_momentum = np.cross(arms, momenta).sum(axis=0)
+        # the pseudo-inverse leaves out rotation about the axis of a linear molecule, which has no inertia
+        rate = np.linalg.pinv(_inertia(atoms), rcond=1e-9, hermitian=True) @ angular_momentum
+        momenta -= masses_n * np.cross(rate, arms)
+    atoms.set_momenta(momenta)
+
+
+def degrees_of_freedom(atoms: Atoms, *, thermostat: bool) -> int:
+    """Number of independent momenta that carry kinetic energy.
+
+    3N where a Langevin thermostat drives every momentum.  Otherwise 3N - 3 with periodic directions, and for a
+    molecule 3N - 6 (3N - 5 if linear, 0 for one atom).  With constraints: 3N less what they remove.
+    """
+    if thermostat or atoms.constraints:
+        return int(atoms.get_number_of_degrees_of_freedom())
+    if atoms.pbc.any():
+        return 3 * len(atoms) - 3
+    rotations = int(np.linalg.matrix_rank(_inertia(atoms), tol=1e-6, hermitian=True))
+    return 3 * len(atoms) - 3 - rotations
+
+
+def temperature_K(kinetic_eV: float, n_degrees: int) -> float | None:
+    """Temperature from equipartition, 2 K / (f k_B); ``None`` when nothing can move."""
+    return 2.0 * kinetic_eV / (n_degrees * units.kB) if n_degrees else None
+
+
+def _inertia(atoms: Atoms) -> Array:
+    """(3, 3) u Å², tensor of inertia about the center of mass."""
+    arms = atoms.positions - atoms.get_center_of_mass()
+    weighted = arms * atoms.get_masses()[:, None]
+    moment = weighted.T @ arms
+    tensor: Array = np.trace(moment) * np.eye(3) - moment
+    return tensor
