@@ -30,5 +30,5 @@ def find_triplets(centers: Tensor) -> Triplets:
     partners_p = end_p - edge - 1
     first = edge.repeat_interleave(partners_p)
     before_p = partners_p.cumsum(0) - partners_p
-    rank = torch.arange(len(first), device=centers.device) - before_p[first]
+    rank = torch.ones_like(first).cumsum(0) - 1 - before_p[first]  # not arange(len(first)): torch.export traces this
     return Triplets(first, first + 1 + rank)
