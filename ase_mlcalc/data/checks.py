@@ -35,7 +35,7 @@ MISMATCHES: dict[float, str] = {
     1 / 27.21: "energies in hartree with forces in eV/Å",
     27.21: "energies in eV with forces in hartree/Å",
     51.42: "energies in eV with forces in hartree/bohr",
-    1.89: "forces per bohr instead of per Å",
+    1.89: "forces per bohr instead of per Å (all in atomic units)",
     1 / 1.89: "positions in bohr with forces per Å",
     96.49: "energies in kJ/mol with forces in eV/Å",
     1 / 96.49: "energies in eV with forces in kJ/mol/Å",
@@ -202,8 +202,8 @@ def check_forces(data: Labelled) -> Iterator[Problem]:
     if zero:
         yield Problem(
             "warning",
-            f"all forces are exactly zero in {len(zero)} structures ({named(data.frames, zero)}) that no symmetry keeps "
-            "at rest; leave missing forces out instead",
+            f"all forces are exactly zero in {len(zero)} structures ({named(data.frames, zero)}) that no symmetry "
+            "keeps at rest; leave missing forces out instead",
         )
     net = {k: float(np.linalg.norm(f.sum(axis=0))) / np.sqrt(len(f)) for k, f in forces.items()}
     drifting = [k for k, size in net.items() if size > max(0.01 * rms, 2e-3)]
@@ -245,15 +245,14 @@ def check_work(data: Labelled) -> Iterator[Problem]:
     pairs = [pair for rows in members.values() for pair in _near_pairs([data.frames[k] for k in rows[:WORK_FRAMES]])]
     if len(pairs) < MIN_WORK_PAIRS:
         return
-    pairs = sorted(pairs)[
-        : max(MIN_WORK_PAIRS, len(pairs) // 4)
-    ]  # the error grows with the third power of the distance
+    # the error grows with the distance cubed
+    pairs = sorted(pairs)[: max(2 * MIN_WORK_PAIRS, len(pairs) // 4)]
     difference_eV = np.array([pair.difference for pair in pairs])
     work_eV = np.array([pair.work for pair in pairs])
     correlation = _correlation(difference_eV, work_eV)
     if abs(correlation) < 0.8:
         return
-    slope = robust_spread(difference_eV) / robust_spread(work_eV)
+    slope = float(np.linalg.norm(difference_eV) / np.linalg.norm(work_eV))
     if correlation < 0:
         yield Problem(
             "error",
@@ -335,10 +334,9 @@ def check_stress(data: Labelled) -> Iterator[Problem]:
             "(x 0.00624) or kbar (x 0.000624), or virials in eV?",
         )
     members = defaultdict(list)
-    for k in np.flatnonzero(np.isfinite(data.pressure)):
-        frame = data.frames[k]
-        if frame.atoms.pbc.all():
-            members[frame.atoms.get_chemical_formula(), frame.group].append(int(k))
+    for k, frame in enumerate(data.frames):
+        if np.isfinite(data.pressure[k]) and frame.atoms.pbc.all():
+            members[frame.atoms.get_chemical_formula(), frame.group].append(k)
     for (formula, _), rows in members.items():
         density = np.array([len(data.frames[k].atoms) for k in rows]) / data.volume[rows]
         if len(rows) < 8 or np.std(density) < 2e-3 * density.mean():

@@ -87,7 +87,8 @@ def read_npz(path: Path, keys: LabelKeys) -> tuple[list[Atoms], LabelKeys]:
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here, because numpy leaves a broken archive open
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} holds a single array; expected an archive with z, R, E, F")
             return {name: archive[name] for name in archive.files}
