@@ -29,7 +29,7 @@ class Accuracy:
 
 
 ACCURACY = {
-    "float64": Accuracy(5e-4, 2e-4, outcome.FINITE_DIFFERENCE, 1e-8),
+    "float64": Accuracy(1e-4, 2e-5, outcome.FINITE_DIFFERENCE, 1e-8),
     # rounding of the energy, 1e-7 of its size, is divided by the step: a wide step and a loose bound
     "float32": Accuracy(2e-2, 5e-3, 2e-2, 1e-4),
 }
