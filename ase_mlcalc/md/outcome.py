@@ -86,6 +86,12 @@ class RunResult(Section):
         """File with the frames."""
         return self.folder / f"{self.name}.traj"
 
+    def numbers(self) -> dict[str, Any]:
+        """Everything as JSON values, as in ``result.json``."""
+        slopes = {"drift": self.drift, "heating": self.heating}
+        named = {key: None if slope is None else slope._asdict() for key, slope in slopes.items()}
+        return self.model_dump(mode="json") | named | {"message": self.message}
+
     @field_serializer("outcome")
     def _outcome_name(self, outcome: Outcome) -> str:
         return outcome.name
@@ -99,13 +105,7 @@ class RunResult(Section):
 def save_result(result: RunResult) -> None:
     """Put a stage into ``result.json`` of its folder, in place of an earlier entry of the same name."""
     stages = [stage for stage in read_results(result.folder) if stage.name != result.name]
-    entries = []
-    for stage in [*stages, result]:
-        entry = stage.model_dump(mode="json")
-        for key in ("drift", "heating"):
-            slope = getattr(stage, key)
-            entry[key] = None if slope is None else slope._asdict()
-        entries.append(entry | {"message": stage.message})
+    entries = [stage.numbers() for stage in (*stages, result)]
     text = json.dumps({"format": 1, "stages": entries}, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(result.folder / RESULT_FILE, text + "\n")
 

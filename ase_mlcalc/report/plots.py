@@ -1,0 +1,341 @@
+"""All pictures, in one style: what is on the axes, in which unit, in colours that colour-blind readers can tell apart.
+
+Figures are made without pyplot, so that no global state of matplotlib is read or changed by drawing one.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import NDArray
+
+from ase_mlcalc.files import atomic_path
+
+Array = NDArray[np.float64]
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Palette of Okabe and Ito (2008)."""
+
+GREY = "#6b7280"
+_DPI = 160
+_MAX_POINTS = 4000
+_HEXBIN_FROM = 3000
+
+
+class ParityPanel(NamedTuple):
+    """One property in a parity plot; arrays of any shape, NaN where there is no reference."""
+
+    title: str
+    unit: str
+    reference: Array
+    predicted: Array
+    groups: Array | None = None
+    """A label per value (elements, for example) that chooses its colour; the shape of `reference`."""
+
+
+class Stage(NamedTuple):
+    """A stage of molecular dynamics as drawn on a common time axis."""
+
+    name: str
+    start_ps: float
+    end_ps: float
+
+
+class Trace(NamedTuple):
+    """One quantity of a run against time."""
+
+    label: str
+    time_ps: Array
+    values: Array
+    targets: Sequence[tuple[float, float, float]] = ()
+    """Dashed lines: from ps, to ps, value."""
+    note: str = ""
+
+
+class DriftPanel(NamedTuple):
+    """A conserved quantity of one stage with its fitted line."""
+
+    title: str
+    label: str
+    time_ps: Array
+    values: Array
+    slope: float
+    intercept: float
+    text: str
+
+
+class HistogramPanel(NamedTuple):
+    """Distributions of one quantity for several groups of atoms."""
+
+    label: str
+    values: Mapping[str, Array]
+
+
+def parity_plot(path: Path, panels: Sequence[ParityPanel]) -> None:
+    """Predicted against reference values, one panel a property, with MAE, RMSE and the number of values.
+
+    Values without reference (NaN) are left out.  Many ungrouped values are drawn as density.
+    """
+    columns = 2 if len(panels) == 4 else min(3, max(1, len(panels)))
+    rows = max(1, math.ceil(len(panels) / columns))
+    figure = _figure(4.0 * columns, 3.9 * rows)
+    for position, panel in enumerate(panels):
+        axes = _axes(figure, rows, columns, position)
+        _draw_parity(figure, axes, panel)
+    _save(figure, path)
+
+
+def _draw_parity(figure: Figure, axes: Axes, panel: ParityPanel) -> None:
+    reference = np.asarray(panel.reference, dtype=float).ravel()
+    predicted = np.asarray(panel.predicted, dtype=float).ravel()
+    given = np.isfinite(reference) & np.isfinite(predicted)
+    axes.set_title(panel.title)
+    axes.set_xlabel(f"reference / {panel.unit}")
+    axes.set_ylabel(f"predicted / {panel.unit}")
+    if not given.any():
+        axes.set(xticks=[], yticks=[], aspect="equal")
+        _say(axes, "no reference values")
+        return
+    reference, predicted = reference[given], predicted[given]
+    low, high = _padded(np.concatenate([reference, predicted]))
+    axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, zorder=1)
+    if panel.groups is not None:
+        groups = np.asarray(panel.groups).ravel()[given]
+        for label, color in zip(np.unique(groups), _cycle(COLORS), strict=False):
+            mine = groups == label
+            axes.plot(
+                reference[mine], predicted[mine], ".", markersize=3, alpha=0.6, color=color, label=str(label),
+                markeredgewidth=0, rasterized=True,
+            )  # fmt: skip
+        axes.legend(loc="lower right", frameon=False, markerscale=3, handletextpad=0.2)
+    elif len(reference) >= _HEXBIN_FROM:
+        cells = axes.hexbin(
+            reference, predicted, gridsize=70, bins="log", mincnt=1, cmap="viridis", linewidths=0.1,
+            extent=(low, high, low, high), zorder=2,
+        )  # fmt: skip
+        figure.colorbar(cells, ax=axes, label="values per cell", pad=0.02)
+    else:
+        size = 3 if len(reference) > 300 else 5
+        axes.plot(reference, predicted, ".", markersize=size, alpha=0.6, color=COLORS[0], markeredgewidth=0)
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
+    axes.set_aspect("equal", adjustable="box")
+    axes.locator_params(nbins=5)
+    error = predicted - reference
+    text = (
+        f"MAE   {np.abs(error).mean():.3g} {panel.unit}\nRMSE {np.sqrt((error**2).mean()):.3g} {panel.unit}\n"
+        f"{len(error)} values"
+    )
+    _note(axes, text)
+
+
+def learning_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Training history: validation errors, training loss and learning rate against epoch and minutes.
+
+    Parameters
+    ----------
+    path : Path
+        PNG file to write.
+    rows : sequence of mappings
+        Keys ``epoch``, ``minutes``, ``train_loss``, ``val_force_mae_meV_per_A``, ``val_energy_mae_meV_per_atom``,
+        ``val_stress_mae_GPa`` and ``learning_rate``; NaN or absent where not measured.
+    """
+
+    def column(key: str) -> Array:
+        return np.array([float(row.get(key, math.nan)) for row in rows], dtype=float)
+
+    epoch = column("epoch")
+    wanted = (
+        ("val_force_mae_meV_per_A", "validation force MAE / meV/Å"),
+        ("val_energy_mae_meV_per_atom", "validation energy MAE / meV/atom"),
+        ("val_stress_mae_GPa", "validation stress MAE / GPa"),
+        ("train_loss", "training loss"),
+        ("learning_rate", "learning rate"),
+    )
+    panels = [(label, column(key)) for key, label in wanted]
+    panels = [(label, values) for label, values in panels if np.isfinite(values).any()]
+    columns = 2 if len(panels) > 1 else 1
+    n_rows = max(1, math.ceil(len(panels) / columns))
+    figure = _figure(5.2 * columns, 3.4 * n_rows)
+    for position, (label, values) in enumerate(panels):
+        axes = _axes(figure, n_rows, columns, position)
+        given = np.isfinite(values)
+        axes.plot(epoch[given], values[given], color=COLORS[position % len(COLORS)], linewidth=1.4)
+        if (values[given] > 0).all():
+            _logarithmic(axes)
+        if label.startswith("validation"):
+            best = int(np.nanargmin(values))
+            axes.plot(epoch[best], values[best], "o", color=COLORS[position], markersize=5)
+            _note(axes, f"best {values[best]:.3g} at epoch {epoch[best]:g}", right=True)
+        axes.set_ylabel(label)
+        axes.set_xlabel("epoch")
+        _add_minutes(axes, epoch, column("minutes"))
+    if not panels:
+        _say(_axes(figure, 1, 1, 0), "nothing has been logged yet")
+    _save(figure, path)
+
+
+def _add_minutes(axes: Axes, epoch: Array, minutes: Array) -> None:
+    """A second axis on top; only where minutes grow with epochs, so that one can be read from the other."""
+    usable = np.isfinite(epoch) & np.isfinite(minutes)
+    epoch, minutes = epoch[usable], minutes[usable]
+    if len(epoch) < 2 or not ((np.diff(epoch) > 0).all() and (np.diff(minutes) > 0).all()):
+        return
+    # straight lines between the rows, and beyond them at the mean pace, so that both ways are defined everywhere
+    pace = (minutes[-1] - minutes[0]) / (epoch[-1] - epoch[0])
+    span = epoch[-1] - epoch[0]
+    wide_epoch = np.concatenate([[epoch[0] - span], epoch, [epoch[-1] + span]])
+    wide_minutes = np.concatenate([[minutes[0] - span * pace], minutes, [minutes[-1] + span * pace]])
+    top = axes.secondary_xaxis(
+        "top",
+        functions=(
+            lambda x: np.interp(np.asarray(x, dtype=float), wide_epoch, wide_minutes),
+            lambda x: np.interp(np.asarray(x, dtype=float), wide_minutes, wide_epoch),
+        ),
+    )
+    top.set_xlabel("minutes", color=GREY)
+    top.tick_params(colors=GREY, labelsize=8)
+
+
+def time_traces(path: Path, traces: Sequence[Trace], stages: Sequence[Stage]) -> None:
+    """Quantities of a run against time, one above the other; stages are shaded in turn and named on top."""
+    figure = _figure(9.0, 0.6 + 1.9 * max(1, len(traces)))
+    first: Axes | None = None
+    for position, trace in enumerate(traces):
+        axes = _axes(figure, len(traces), 1, position, sharex=first)
+        first = first or axes
+        time, values = _thinned(trace.time_ps, trace.values)
+        axes.plot(time, values, color=COLORS[position % len(COLORS)], linewidth=0.9)
+        for begin, end, value in trace.targets:
+            axes.plot([begin, end], [value, value], color="black", linewidth=1.0, linestyle=(0, (5, 3)))
+        axes.set_ylabel(trace.label)
+        if trace.note:
+            axes.text(0.99, 0.04, trace.note, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color=GREY)
+        for number, stage in enumerate(stages):
+            if number % 2:
+                axes.axvspan(stage.start_ps, stage.end_ps, color="black", alpha=0.05, linewidth=0, zorder=0)
+        if position < len(traces) - 1:
+            axes.tick_params(labelbottom=False)
+        else:
+            axes.set_xlabel("time / ps")
+    if first is None:
+        _say(_axes(figure, 1, 1, 0), "no rows")
+    else:
+        _name_stages(first, stages)
+    figure.align_ylabels()
+    _save(figure, path)
+
+
+def _name_stages(axes: Axes, stages: Sequence[Stage]) -> None:
+    whole = max(stage.end_ps for stage in stages) - min(stage.start_ps for stage in stages)
+    axes.set_xlim(stages[0].start_ps, stages[0].start_ps + (whole or 1.0))
+    for stage in stages:
+        if len(stages) == 1 or stage.end_ps - stage.start_ps > 0.06 * whole:
+            middle = 0.5 * (stage.start_ps + stage.end_ps)
+            axes.text(
+                middle, 1.03, stage.name, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=9.5,
+                fontweight="bold", color=GREY,
+            )  # fmt: skip
+
+
+def drift_plot(path: Path, panels: Sequence[DriftPanel]) -> None:
+    """A conserved quantity against time with its least-squares line, one panel a stage."""
+    figure = _figure(9.0, 3.3 * max(1, len(panels)))
+    for position, panel in enumerate(panels):
+        axes = _axes(figure, len(panels), 1, position)
+        time, values = _thinned(panel.time_ps, panel.values - panel.intercept)
+        axes.plot(time, values, color=COLORS[5], linewidth=0.7, label="run")
+        ends = np.array([panel.time_ps[0], panel.time_ps[-1]])
+        axes.plot(ends, panel.slope * ends, color=COLORS[1], linewidth=2.0, label="least-squares line")
+        low, high = _padded(values)
+        axes.set_ylim(low, high + 0.28 * (high - low))  # room for the legend
+        axes.set_xlim(float(ends[0]), float(ends[1]))
+        axes.set_title(panel.title, loc="left")
+        axes.set_ylabel(panel.label)
+        axes.set_xlabel("time / ps")
+        axes.legend(loc="upper right", frameon=False, ncols=2)
+        _note(axes, panel.text)
+    _save(figure, path)
+
+
+def histograms(path: Path, panels: Sequence[HistogramPanel]) -> None:
+    """Distributions side by side, outlines in one colour a group; the far 0.1 % on each side is cut off."""
+    figure = _figure(3.7 * max(1, len(panels)), 3.4)
+    for position, panel in enumerate(panels):
+        axes = _axes(figure, 1, len(panels), position)
+        together = np.concatenate(list(panel.values.values()))
+        low, high = np.percentile(together, [0.1, 99.9])
+        low, high = (low - 0.5, high + 0.5) if high - low < 1e-12 else (low, high)
+        bins = np.linspace(low, high, int(np.clip(len(together) ** 0.5, 12, 60)) + 1).tolist()
+        for (label, values), color in zip(panel.values.items(), _cycle(COLORS), strict=False):
+            axes.hist(values, bins=bins, density=True, histtype="stepfilled", color=color, alpha=0.15)
+            axes.hist(values, bins=bins, density=True, histtype="step", color=color, linewidth=1.5, label=label)
+        axes.set_ylim(0.0, 1.12 * axes.get_ylim()[1])
+        axes.set_xlim(low, high)
+        axes.set_xlabel(panel.label)
+        axes.set_ylabel("probability density / 1/GPa" if position == 0 else "")
+        # the legend stands where the last panel is emptiest
+        if position == len(panels) - 1:
+            axes.legend(loc="best", frameon=False)
+    _save(figure, path)
+
+
+def _figure(width_inch: float, height_inch: float) -> Figure:
+    return Figure(figsize=(width_inch, height_inch), layout="constrained", facecolor="white")
+
+
+def _axes(figure: Figure, rows: int, columns: int, position: int, sharex: Axes | None = None) -> Axes:
+    axes: Axes = figure.add_subplot(rows, columns, position + 1, sharex=sharex)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(visible=True, color="#e5e7eb", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9)
+    axes.title.set_fontsize(11)
+    axes.xaxis.label.set_fontsize(10)
+    axes.yaxis.label.set_fontsize(10)
+    return axes
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis with ticks at 1, 2 and 5, written as plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _note(axes: Axes, text: str, *, right: bool = False) -> None:
+    box: dict[str, Any] = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2}
+    x, side = (0.97, "right") if right else (0.03, "left")
+    axes.text(x, 0.96, text, transform=axes.transAxes, va="top", ha=side, fontsize=9, bbox=box, zorder=5)
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
+
+
+def _cycle(colors: Sequence[str]) -> list[str]:
+    return list(colors) * 20
+
+
+def _padded(values: Array) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    pad = 0.05 * (high - low) or 0.5 * abs(high) or 1.0
+    return low - pad, high + pad
+
+
+def _thinned(time: Array, values: Array) -> tuple[Array, Array]:
+    """At most some thousand points; more only make the file large."""
+    stride = max(1, math.ceil(len(time) / _MAX_POINTS))
+    return time[::stride], values[::stride]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(Path(path)) as part:
+        figure.savefig(part, format="png", dpi=_DPI)
