@@ -127,13 +127,21 @@ def test_failed_run_says_why(tmp_path, break_at):
 
 def test_killed_run_is_reported_as_far_as_it_came(tmp_path):
     result = run_md(argon(), NVT, tmp_path, progress=False)
-    save_result(result.model_copy(update={"outcome": Outcome.RUNNING, "temperature_mean_K": None, "ms_per_step": None}))
+    unknown = {
+        "outcome": Outcome.RUNNING,
+        "temperature_mean_K": None,
+        "ms_per_step": None,
+        "steps_done": 0,
+        "time_ps": 0,
+    }
+    save_result(result.model_copy(update=unknown))
     content = result.trajectory.read_bytes()
     result.trajectory.write_bytes(content[: len(content) // 2])
     thermo = tmp_path / "thermo.csv"
     thermo.write_text(thermo.read_text()[:-30])
     html = write_report(tmp_path).read_text()
     assert "killed" in html
+    assert "Reached 0.392 ps, 98 steps of 4 fs" in html
     assert (tmp_path / "stresses.png").exists()
 
 

@@ -61,7 +61,9 @@ def write_report(run_folder: Path | str) -> Path:
     results = read_results(folder)
     if not results:
         raise DataError(f"no result.json in {folder}, so it holds no run; give the folder that a run was written to")
-    stages = _on_one_axis(results, read_thermo(folder / THERMO_FILE))
+    thermo = read_thermo(folder / THERMO_FILE)
+    results = [_as_far_as_it_came(result, thermo) for result in results]
+    stages = _on_one_axis(results, thermo)
     pictures = [_draw_thermo(folder / "thermo.png", stages)] if stages else []
     drifting = [stage for stage in stages if stage.result.drift or stage.result.heating]
     if drifting:
@@ -73,6 +75,18 @@ def write_report(run_folder: Path | str) -> Path:
     _write_numbers(folder / "report.json", results, summary)
     write_text(folder / REPORT_FILE, _render(folder, results, pictures, summary))
     return folder / REPORT_FILE
+
+
+def _as_far_as_it_came(result: RunResult, thermo: dict[str, Series]) -> RunResult:
+    """The result of a stage; one that wrote none, being at work or killed, is read off its rows."""
+    if result.outcome is not Outcome.RUNNING or result.name not in thermo:
+        return result
+    rows = thermo[result.name]
+    reached = {"steps_done": int(rows["step"][-1]), "time_ps": float(rows["time_ps"][-1])}
+    if np.isfinite(rows["temperature_K"]).all():
+        reached["temperature_mean_K"] = float(rows["temperature_K"].mean())
+        reached["temperature_std_K"] = float(rows["temperature_K"].std())
+    return result.model_copy(update=reached)
 
 
 def _on_one_axis(results: Sequence[RunResult], thermo: dict[str, Series]) -> list[_StageRows]:
