@@ -1,5 +1,6 @@
 """The audit stays quiet on right data and speaks up when a unit, a sign or a structure is wrong."""
 
+import io
 import json
 
 import numpy as np
@@ -101,9 +102,8 @@ def test_no_structures():
 def test_report_and_json(good):
     frames = [*good, Frame(molecule("H2O"), Properties(energy=torch.tensor([-2080.0]).double()), "[red]", "w.xyz[0]")]
     result = audit(frames)
-    console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(record=True, width=160, file=io.StringIO())
     render_audit(result, console)
-    console.file.close()
     text = console.export_text()
     for expected in ("41/41", "40/41", "0/41", "calculator (40)", "not stated (1)", "[red] (1)", "E0 of Cu", "g/cm³"):
         assert expected in text, expected
@@ -204,9 +204,9 @@ def test_duplicates(good):
 
 def test_conflicting_duplicates(good):
     labels = good[3].labels._replace(energy=good[3].labels.energy + 0.05)
-    assert_found(
-        [*good, Frame(good[3].atoms, labels, "", "b.xyz[0]")], "error", "different labels (cu.xyz[3] = b.xyz[0])"
-    )
+    same, other = good[3]._replace(source="b.xyz[0]"), Frame(good[3].atoms, labels, "", "b.xyz[1]")
+    assert_found([*good, same, other], "error", "different labels (cu.xyz[3] = b.xyz[0])")
+    assert_found([*good, other], "error", "different labels (cu.xyz[3] = b.xyz[1])")
 
 
 def test_outliers(good):
