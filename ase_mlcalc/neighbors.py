@@ -50,32 +50,51 @@ def find_pairs(
         raise StructureError(f"positions of {len(bad)} atoms are NaN or Inf (first: atom {bad[0]}); was MD unstable?")
     if not np.isfinite(cell).all():
         raise StructureError(f"the cell holds NaN or Inf: {cell.tolist()}")
-    box, origin = _closed_box(positions, cell, pbc)
-    i, j, shifts = neighbour_list("ijS", cutoff=float(cutoff), positions=positions - origin, cell=box, pbc=pbc)
+    box, inside = _closed_box(positions, cell, pbc, cutoff)
+    i, j, shifts = neighbour_list("ijS", cutoff=float(cutoff), positions=inside, cell=box, pbc=pbc)
     return Pairs(i.astype(np.int64), j.astype(np.int64), shifts.astype(np.int64))
 
 
 def _closed_box(
-    positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]
+    positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give open directions tight box vectors: matscipy needs a regular cell, and a huge one is slow."""
+    """A box (3, 3) that is tight in open directions, and positions (N, 3) in it with the same pairs.
+
+    matscipy needs a regular cell, and divides it into a grid: time and memory grow with its volume.
+    """
     if pbc.all():
         if abs(np.linalg.det(cell)) < 1e-12:
             raise StructureError(
                 f"a fully periodic structure needs three independent cell vectors, got {cell.tolist()}"
             )
-        return cell, np.zeros(3)
+        return cell, positions
     if np.linalg.matrix_rank(cell[pbc]) < pbc.sum():
         raise StructureError(f"pbc is {pbc.tolist()} but the cell vectors of these directions are {cell[pbc].tolist()}")
     # complete_cell fills zero rows with vectors normal to the others, so that open directions get unit normals
     box = complete_cell(np.where(pbc[:, None], cell, 0.0))
     fractional = positions @ np.linalg.inv(box)
+    for axis in np.flatnonzero(~pbc):
+        fractional[:, axis] = _without_gaps(fractional[:, axis], 1.1 * cutoff)
     low, high = fractional.min(axis=0), fractional.max(axis=0)
     margin_angstrom = 0.5
-    height = 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
-    stretch = np.where(pbc, 1.0, (high - low) + 2 * margin_angstrom / height)
-    origin = np.where(pbc, 0.0, low - margin_angstrom / height) @ box
-    return box * stretch[:, None], origin
+    stretch = np.where(pbc, 1.0, (high - low) + 2 * margin_angstrom)
+    origin = np.where(pbc, 0.0, low - margin_angstrom)
+    return box * stretch[:, None], (fractional - origin) @ box
+
+
+def _without_gaps(heights: NDArray[np.float64], widest: float) -> NDArray[np.float64]:
+    """Move fragments together along one open direction until no gap is wider than `widest`, Å.
+
+    Atoms on two sides of a gap wider than the cutoff are no pair before or after, so the pairs stay; without this,
+    one atom that evaporates from a cluster would make the box, and the search, grow with the cube of its distance.
+    """
+    order = np.argsort(heights, kind="stable")
+    surplus = np.maximum(np.diff(heights[order]) - widest, 0.0)
+    if not surplus.any():
+        return heights
+    closer = heights.copy()
+    closer[order[1:]] -= np.cumsum(surplus)
+    return closer
 
 
 class NeighborList:
@@ -131,8 +150,8 @@ class NeighborList:
         self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]
     ) -> NDArray[np.int64] | None:
         """Whole cells (N, 3) that each atom was wrapped by since the search, or ``None`` if a new one is due."""
-        if self._reference is None or not np.isfinite(positions).all():
-            return None
+        if self._reference is None or not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+            return None  # the search says what is wrong
         old_positions, old_cell, old_pbc = self._reference
         if positions.shape != old_positions.shape or (pbc != old_pbc).any():
             return None

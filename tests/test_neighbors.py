@@ -1,0 +1,219 @@
+"""The neighbour list against a search over all images, and the skin against a list made anew."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ase_mlcalc.errors import StructureError
+from ase_mlcalc.neighbors import NeighborList, find_pairs
+
+OPEN, SLAB, WIRE, BULK = (np.array(pbc) for pbc in ([False] * 3, [True, True, False], [False, True, False], [True] * 3))
+
+
+def as_set(pairs, vectors) -> set:
+    rows = zip(pairs.centers, pairs.neighbors, *pairs.shifts.T, np.round(vectors, 9).tolist(), strict=True)
+    return {(*map(int, row[:-1]), *row[-1]) for row in rows}
+
+
+def all_images(positions, cell, pbc, cutoff, reach) -> set:
+    """Every pair within the cutoff, by trying all images up to `reach` cells away."""
+    found = set()
+    for shift in itertools.product(*(range(-reach, reach + 1) if periodic else (0,) for periodic in pbc)):
+        vectors = positions[None] - positions[:, None] + np.array(shift) @ cell
+        inside = np.linalg.norm(vectors, axis=2) < cutoff
+        if shift == (0, 0, 0):
+            inside &= ~np.eye(len(positions), dtype=bool)
+        for i, j in zip(*np.nonzero(inside), strict=True):
+            found.add((int(i), int(j), *shift, *np.round(vectors[i, j], 9).tolist()))
+    return found
+
+
+def random_structure(seed, pbc, n_atoms=6, length=4.0):
+    rng = np.random.default_rng(seed)
+    cell = length * (np.eye(3) + 0.25 * rng.standard_normal((3, 3)))
+    return rng.uniform(-1.0, 2.0, (n_atoms, 3)) @ cell, cell  # many atoms outside of the cell
+
+
+@pytest.mark.parametrize("pbc", [OPEN, SLAB, WIRE, BULK], ids=["open", "slab", "wire", "bulk"])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), cutoff=st.floats(1.0, 6.0), zero_rows=st.booleans())
+def test_pairs_are_those_of_all_images(pbc, seed, cutoff, zero_rows):
+    positions, cell = random_structure(seed, pbc)
+    if np.abs(np.linalg.det(cell)) < 20:
+        return  # too flat for the images that the reference tries
+    if zero_rows:
+        cell = np.where(pbc[:, None], cell, 0.0)
+    pairs = find_pairs(positions, cell, pbc, cutoff)
+    assert as_set(pairs, pairs.vectors(positions, cell)) == all_images(positions, cell, pbc, cutoff, reach=9)
+    assert (np.diff(pairs.centers) >= 0).all()
+
+
+def test_both_directions_are_present():
+    positions, cell = random_structure(1, BULK)
+    pairs = find_pairs(positions, cell, BULK, 5.0)
+    edges = {(i, j, *s) for i, j, s in zip(pairs.centers, pairs.neighbors, map(tuple, pairs.shifts), strict=True)}
+    assert edges == {(j, i, -a, -b, -c) for i, j, a, b, c in edges}
+
+
+def test_cell_smaller_than_the_cutoff():
+    atoms = bulk("Cu", a=3.6)
+    pairs = find_pairs(atoms.positions, atoms.cell.array, atoms.pbc, 8.0)
+    distances = np.linalg.norm(pairs.vectors(atoms.positions, atoms.cell.array), axis=1)
+    shells = np.unique(np.round(distances, 6), return_counts=True)[1][:5]
+    assert shells.tolist() == [12, 6, 24, 12, 24]  # neighbour shells of the face-centred cubic lattice
+
+
+@pytest.mark.parametrize("pbc", [OPEN, SLAB, WIRE])
+def test_single_atom_without_neighbours(pbc):
+    cell = np.where(pbc[:, None], 20 * np.eye(3), 0.0)
+    pairs = find_pairs(np.array([[3.0, 50.0, -7.0]]), cell, pbc, 5.0)
+    assert len(pairs.centers) == 0
+    assert pairs.vectors(np.zeros((1, 3)), cell).shape == (0, 3)
+
+
+def test_planar_and_linear_molecules():
+    line = np.array([[0.0, 0, 0], [0, 0, 1.2], [0, 0, 2.4]])
+    pairs = find_pairs(line, np.zeros((3, 3)), OPEN, 2.0)
+    assert list(zip(pairs.centers, pairs.neighbors, strict=True)) == [(0, 1), (1, 0), (1, 2), (2, 1)]
+
+
+@pytest.mark.parametrize("pbc", [OPEN, SLAB])
+def test_fragments_far_apart_cost_nothing(pbc):
+    cell = np.where(pbc[:, None], 10 * np.eye(3), 0.0)
+    cluster = np.random.default_rng(0).uniform(0, 6, (20, 3))
+    direction = np.where(pbc, 0.0, 1.0)
+    positions = np.concatenate([cluster, cluster + 1e6 * direction, cluster - 3e5 * direction])
+    begin = time.perf_counter()
+    pairs = find_pairs(positions, cell, pbc, 5.0)
+    assert time.perf_counter() - begin < 1.0
+    one = find_pairs(cluster, cell, pbc, 5.0)
+    assert len(pairs.centers) == 3 * len(one.centers)
+    np.testing.assert_array_equal(pairs.neighbors[: len(one.centers)], one.neighbors)
+
+
+def test_gaps_near_the_cutoff_are_kept():
+    for distance, expected in ((4.999, 2), (5.001, 0), (5.4, 0), (5.6, 0)):
+        positions = np.array([[0.0, 0, 0], [distance, 0, 0], [distance + 30, 0, 0], [distance + 60, 1, 1]])
+        assert len(find_pairs(positions, np.zeros((3, 3)), OPEN, 5.0).centers) == expected
+
+
+# ----- the skin -------------------------------------------------------------------------------------------------------
+
+
+def assert_skin_is_exact(kept: NeighborList, positions, cell, pbc) -> None:
+    pairs, vectors = kept(positions, cell, pbc)
+    fresh = find_pairs(positions, cell, pbc, kept.cutoff)
+    assert as_set(pairs, vectors) == as_set(fresh, fresh.vectors(positions, cell))
+    assert (np.diff(pairs.centers) >= 0).all()
+
+
+@pytest.mark.parametrize("pbc", [OPEN, SLAB, WIRE, BULK], ids=["open", "slab", "wire", "bulk"])
+@pytest.mark.parametrize("moving_cell", [False, True])
+def test_skin_equals_fresh_lists_through_a_random_walk(pbc, moving_cell):
+    rng = np.random.default_rng(3)
+    atoms = bulk("NaCl", "rocksalt", a=5.0, cubic=True) * (2, 1, 1)
+    atoms.set_pbc(pbc)
+    atoms.positions += 0.2 * rng.standard_normal(atoms.positions.shape)
+    kept, steps = NeighborList(5.0, skin=0.6), 150
+    velocities = 0.02 * rng.standard_normal(atoms.positions.shape)
+    for step in range(steps):
+        atoms.positions += velocities + 0.005 * rng.standard_normal(velocities.shape)
+        if moving_cell:
+            atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.001 * rng.standard_normal((3, 3))), scale_atoms=step % 2)
+        if step % 7 == 0 and any(pbc):
+            atoms.wrap()
+        if step % 31 == 0:
+            atoms.positions += (rng.integers(-3, 4, (len(atoms), 3)) * pbc) @ atoms.cell.array
+        assert_skin_is_exact(kept, atoms.positions, atoms.cell.array, atoms.pbc)
+    assert kept.builds < steps / 2, f"searched anew in {kept.builds} of {steps} steps"
+
+
+def test_small_vibrations_need_one_search():
+    rng = np.random.default_rng(4)
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    start, kept = atoms.positions.copy(), NeighborList(5.0, skin=0.6)
+    for _ in range(50):
+        moves = rng.uniform(-1, 1, start.shape)
+        atoms.positions = start + 0.14 * moves / np.linalg.norm(moves, axis=1, keepdims=True)
+        atoms.positions += (rng.integers(-2, 3, start.shape)) @ atoms.cell.array  # wrapping does not count as moving
+        assert_skin_is_exact(kept, atoms.positions, atoms.cell.array, atoms.pbc)
+    assert kept.builds == 1
+
+
+def test_search_is_due_when_a_pair_could_have_come_in():
+    """Two atoms approach each other from just outside the skin, each by a little more than half of it."""
+    positions = np.array([[0.0, 0, 0], [5.61, 0, 0]])
+    kept = NeighborList(5.0, skin=0.6)
+    assert len(kept(positions, np.zeros((3, 3)), OPEN)[1]) == 0
+    positions += np.array([[0.31, 0, 0], [-0.31, 0, 0]])
+    assert len(kept(positions, np.zeros((3, 3)), OPEN)[1]) == 2
+    assert kept.builds == 2
+
+
+def test_squeezed_cell_brings_pairs_in():
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    kept = NeighborList(5.0, skin=0.6)
+    for scale in np.linspace(1.0, 0.7, 13):
+        squeezed = atoms.copy()
+        squeezed.set_cell(atoms.cell.array * scale, scale_atoms=True)
+        assert_skin_is_exact(kept, squeezed.positions, squeezed.cell.array, squeezed.pbc)
+    assert kept.builds < 13
+
+
+def test_other_structures_in_between():
+    kept, rng = NeighborList(4.0, skin=0.5), np.random.default_rng(5)
+    for n_atoms, pbc in ((5, BULK), (5, SLAB), (7, BULK), (1, BULK), (5, OPEN), (5, BULK)):
+        atoms = Atoms(f"Ar{n_atoms}", rng.uniform(0, 5, (n_atoms, 3)), cell=[5, 6, 7], pbc=pbc)
+        assert_skin_is_exact(kept, atoms.positions, atoms.cell.array, atoms.pbc)
+
+
+def test_arrays_changed_in_place_are_noticed():
+    positions, cell = random_structure(6, BULK)
+    kept = NeighborList(4.0, skin=0.5)
+    kept(positions, cell, BULK)
+    positions[0] += 1.7
+    assert_skin_is_exact(kept, positions, cell, BULK)
+    cell[0] *= 1.3
+    assert_skin_is_exact(kept, positions, cell, BULK)
+
+
+# ----- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("positions", "cell", "pbc", "message"),
+    [
+        (np.zeros((0, 3)), np.zeros((3, 3)), OPEN, "no atoms"),
+        (np.array([[0, 0, 0], [0, np.nan, 0]]), np.zeros((3, 3)), OPEN, "first: atom 1"),
+        (np.zeros((1, 3)), np.full((3, 3), np.inf), BULK, "NaN or Inf"),
+        (np.zeros((1, 3)), np.zeros((3, 3)), BULK, "three independent"),
+        (np.zeros((1, 3)), np.ones((3, 3)), BULK, "three independent"),
+        (np.zeros((1, 3)), np.zeros((3, 3)), SLAB, "pbc is"),
+        (np.zeros((1, 3)), np.ones((3, 3)), SLAB, "pbc is"),
+    ],
+)
+@pytest.mark.parametrize("skin", [0.0, 0.5])
+def test_impossible_structures_are_refused(positions, cell, pbc, message, skin):
+    with pytest.raises(StructureError, match=message):
+        NeighborList(5.0, skin)(positions, cell, pbc)
+
+
+@pytest.mark.parametrize("broken", ["positions", "cell"])
+def test_nan_after_a_good_step_is_refused(broken):
+    values = dict(zip(("positions", "cell"), random_structure(7, BULK), strict=True))
+    kept = NeighborList(5.0, 0.5)
+    kept(**values, pbc=BULK)
+    values[broken] = values[broken] * np.nan
+    with pytest.raises(StructureError, match="NaN"):
+        kept(**values, pbc=BULK)
+
+
+def test_negative_skin_is_refused():
+    with pytest.raises(ValueError, match="at least 0"):
+        NeighborList(5.0, -0.1)
