@@ -1,0 +1,169 @@
+"""What a training job is configured by: ``[data]``, ``[model]`` and ``[train]`` of a TOML file."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from ase.data import atomic_numbers
+from pydantic import Field, field_validator, model_validator
+
+from ase_mlcalc.config import Section, toml_key, toml_value, validate
+from ase_mlcalc.data.read import LabelKeys
+from ase_mlcalc.errors import ConfigError
+from ase_mlcalc.model import Model, ModelConfig, check_species, lookup
+from ase_mlcalc.training.loss import LossConfig
+from ase_mlcalc.training.optimizers import OptimizerConfig
+from ase_mlcalc.training.schedule import ScheduleName
+
+
+class DataConfig(Section):
+    """Which structures are trained on and which are held back for validation."""
+
+    train: tuple[Path, ...] = Field(
+        min_length=1, description="files with labelled structures, any format that ASE reads or npz"
+    )
+    validation: tuple[Path, ...] | None = Field(
+        None, min_length=1, description="files; if not given, validation structures are split off the training files"
+    )
+    n_train: int | None = Field(None, ge=1, description="how many training structures, drawn at random; default all")
+    n_validation: int | None = Field(
+        None, ge=1, description="how many validation structures; default all of its files, or a tenth of the data"
+    )
+    seed: int = Field(0, ge=0, description="of the split")
+    index: str = Field(":", description="which structures of each file, as in ASE")
+    format: str | None = Field(None, description="a format name of ASE, or npz; found out if not given")
+    isolated_energy_eV: dict[str, float] = Field(
+        {}, description="energies of isolated atoms by symbol; default from isolated atoms in the data, or fitted"
+    )
+    keys: LabelKeys = Field(LabelKeys(), description="names of the labels in the files")
+
+    @field_validator("train", "validation", mode="before")
+    @classmethod
+    def _one_or_more(cls, paths: Any) -> Any:
+        return [paths] if isinstance(paths, str | Path) else paths
+
+    @field_validator("isolated_energy_eV")
+    @classmethod
+    def _symbols(cls, energies: dict[str, float]) -> dict[str, float]:
+        unknown = sorted(energies.keys() - atomic_numbers.keys())
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: not a chemical symbol")
+        return energies
+
+
+class TrainConfig(OptimizerConfig):
+    """How a model is trained.  Give `max_epochs`, `max_minutes` or both; whichever comes first ends the run."""
+
+    max_epochs: int | None = Field(None, ge=1, description="passes over the training structures")
+    max_minutes: float | None = Field(
+        None, gt=0, description="wall time of the whole command, evaluation and interrupted parts included"
+    )
+    batch_size: int = Field(8, ge=1, description="structures per step")
+    loss: LossConfig = Field(LossConfig(), description="what is minimised")
+    ema_decay: float = Field(0.995, ge=0, lt=1, description="of the moving average of the weights, which is the result")
+    gradient_clip: float | None = Field(10.0, gt=0, description="largest norm of the gradient of the loss")
+    schedule: ScheduleName = Field("cosine", description="how the learning rate decays: cosine, linear or constant")
+    warmup_steps: int = Field(50, ge=0, description="steps in which the learning rate rises")
+    decay_from: float = Field(0.1, ge=0, lt=1, description="fraction of the run after which the learning rate decays")
+    patience: int | None = Field(None, ge=1, description="stop after so many validations without improvement")
+    validate_every: int | None = Field(
+        None, ge=1, description="epochs between validations; default so that they take about 5 % of the time"
+    )
+    validation_limit: int = Field(
+        200, ge=1, description="validation structures used during training; the end uses all of them"
+    )
+    evaluation_batch_size: int = Field(16, ge=1, description="structures evaluated at once")
+    seed: int = Field(0, ge=0, description="of the initial weights and of the order of the structures")
+    dtype: Literal["float32", "float64"] = Field("float32", description="precision of the model")
+    device: str = Field("auto", description="cpu, cuda, cuda:1, ...; auto is a GPU if there is one")
+    save_interval_s: float = Field(15.0, ge=0, description="at least so long between two saved training states")
+
+    @model_validator(mode="after")
+    def _ends_some_time(self) -> Self:
+        if self.max_epochs is None and self.max_minutes is None:
+            raise ValueError("give max_minutes (for example 20) or max_epochs, or training would never end")
+        return self
+
+
+class TrainJob(Section):
+    """A training job: the contents of its configuration file.
+
+    Relative paths are taken from the working directory.
+    """
+
+    output: Path = Field(description="folder that the results are written to; the same command resumes a killed run")
+    data: DataConfig
+    model: dict[str, Any] = Field(
+        description="name of the model and its own keys; species default to those of the data"
+    )
+    train: TrainConfig
+
+    @field_validator("model")
+    @classmethod
+    def _has_name(cls, model: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(model.get("name"), str):
+            raise ValueError('needs name = "...", see `ase-mlcalc models`')  # noqa: TRY004  (what pydantic expects)
+        return model
+
+
+def resolve_model(table: dict[str, Any], species: Iterable[int]) -> tuple[type[Model], ModelConfig]:
+    """The model class of a ``[model]`` table and its checked configuration.
+
+    Parameters
+    ----------
+    table : dict
+        ``name`` and any keys of that model's ``Config``.
+    species : iterable of int
+        Atomic numbers in the data; the model knows these if the table does not say which.
+
+    Raises
+    ------
+    ModelError
+        Unknown name.
+    ConfigError
+        A key that this model does not have, with the likely one; a model that has nothing to train.
+    SpeciesError
+        The table leaves out an element of the data.
+    """
+    model_class = lookup(table["name"])
+    if not model_class.trainable:
+        raise ConfigError(f"model {model_class.name!r} is analytic and has nothing to train; use it as it is")
+    keys = {key: value for key, value in table.items() if key != "name"}
+    present = sorted(set(species))
+    config = validate(model_class.Config, {"species": present, **keys}, f"[model] of {model_class.name!r}")
+    check_species(present, config.species, "model.species")
+    return model_class, config
+
+
+def resolved(job: TrainJob, config: ModelConfig) -> TrainJob:
+    """The same job with every key of its model filled in."""
+    return job.model_copy(update={"model": {"name": job.model["name"], **config.model_dump(mode="json")}})
+
+
+def to_toml(job: TrainJob) -> str:
+    """A job as the text of a configuration file, with every value that is in use."""
+    return "\n".join(_table(job.model_dump(mode="json", exclude_none=True), ""))
+
+
+def _table(values: dict[str, Any], path: str) -> list[str]:
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    lines = [f"[{path}]"] if path and plain else []
+    lines += [f"{toml_key(key)} = {toml_value(value)}" for key, value in plain.items()]
+    lines += [""] if plain else []
+    for key, value in tables.items():
+        lines += _table(value, f"{path}.{toml_key(key)}" if path else toml_key(key))
+    return lines
+
+
+def changed_keys(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
+    """Dotted names of the keys in which two configurations differ, with both values."""
+    changes = []
+    for key in sorted(old.keys() | new.keys()):
+        name = f"{path}.{key}" if path else key
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changes += changed_keys(before, after, name)
+        elif before != after:
+            changes.append(f"{name} (was {before!r}, now {after!r})")
+    return changes

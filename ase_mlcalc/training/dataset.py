@@ -1,0 +1,74 @@
+"""From the files of a job to training and validation structures."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ase_mlcalc.data.frames import Frame
+from ase_mlcalc.data.geometry import is_isolated_atom
+from ase_mlcalc.data.read import read_frames
+from ase_mlcalc.data.split import split
+from ase_mlcalc.errors import DataError
+from ase_mlcalc.training.config import DataConfig
+
+
+class DataSet(NamedTuple):
+    """Structures that are trained on, and others that are held back."""
+
+    train: list[Frame]
+    validation: list[Frame]
+
+    @property
+    def species(self) -> list[int]:
+        """Atomic numbers in either, ascending."""
+        return sorted({int(z) for frame in (*self.train, *self.validation) for z in np.unique(frame.atoms.numbers)})
+
+    def fingerprint(self) -> str:
+        """A hash of all geometries and labels, to notice that files changed under a run."""
+        digest = hashlib.sha256()
+        for frame in (*self.train, *self.validation):
+            atoms = frame.atoms
+            for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
+                digest.update(np.ascontiguousarray(array).tobytes())
+            for name, label in frame.labels._asdict().items():
+                if label is not None:
+                    digest.update(name.encode() + label.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def load(config: DataConfig) -> DataSet:
+    """Read and split the structures of a job; the same configuration and files give the same structures.
+
+    Isolated atoms of the training files define reference energies; all of them are trained on, beyond `n_train`, and
+    none is held back.
+
+    Raises
+    ------
+    DataError
+        Unreadable files or labels, or fewer structures than asked for.
+    """
+    frames = read_frames(config.train, keys=config.keys, format=config.format, index=config.index)
+    alone = [frame for frame in frames if is_isolated_atom(frame.atoms)]
+    bound = [frame for frame in frames if not is_isolated_atom(frame.atoms)]
+    if config.validation is not None:
+        held_back = read_frames(config.validation, keys=config.keys, format=config.format, index=config.index)
+        n_train = len(bound) if config.n_train is None else config.n_train
+        n_validation = len(held_back) if config.n_validation is None else config.n_validation
+        chosen = split(len(bound), n_train, 0, config.seed)[0]
+        held = split(len(held_back), 0, n_validation, config.seed)[1]
+        return DataSet(alone + _pick(bound, chosen), _pick(held_back, held))
+    if len(bound) < 2:
+        raise DataError(
+            f"{len(bound)} structures of several atoms cannot be split into training and validation; "
+            "add data or name data.validation"
+        )
+    n_validation = max(1, len(bound) // 10) if config.n_validation is None else config.n_validation
+    n_train = max(1, len(bound) - n_validation) if config.n_train is None else config.n_train
+    chosen, held, _ = split(len(bound), n_train, n_validation, config.seed)
+    return DataSet(alone + _pick(bound, chosen), _pick(bound, held))
+
+
+def _pick(frames: Sequence[Frame], indices: np.ndarray) -> list[Frame]:
+    return [frames[k] for k in indices.tolist()]

@@ -1,0 +1,88 @@
+"""What is seen of a run while it goes on: a bar with the time left on a terminal, else a line per validation."""
+
+import math
+import sys
+import time
+from collections.abc import Mapping
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+REFRESH_S = 0.5
+
+SHOWN = {
+    "train_loss": ("loss", "{:.4f}", ""),
+    "val_force_mae_meV_per_A": ("force", "{:.4g}", " meV/Å"),
+    "val_energy_mae_meV_per_atom": ("energy", "{:.4g}", " meV/atom"),
+    "val_stress_mae_GPa": ("stress", "{:.3g}", " GPa"),
+    "learning_rate": ("lr", "{:.1e}", ""),
+}
+"""Columns of the log that are shown: name, format and unit."""
+
+
+def describe(row: Mapping[str, float]) -> str:
+    """A row of the log as one line."""
+    parts = [f"epoch {row['epoch']:g}"]
+    for column, (name, form, unit) in SHOWN.items():
+        value = row[column]
+        if not math.isnan(value):
+            parts.append(f"{name} {form.format(value)}{unit}")
+    return "  ".join(parts)
+
+
+class ProgressReport:
+    """Shows a run; use it as a context manager."""
+
+    def __init__(self, name: str, *, shown: bool) -> None:
+        self.shown = shown
+        self._bar: Progress | None = None
+        self._drawn = 0.0
+        if shown and sys.stderr.isatty():
+            # no refresh thread: it would compete with training for a core
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[latest]}"),
+                console=Console(stderr=True),
+                auto_refresh=False,
+            )
+            self._task = self._bar.add_task(name, total=1.0, latest="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, fraction: float) -> None:
+        """Say how much of the run is done."""
+        now = time.monotonic()
+        if self._bar is not None and now - self._drawn > REFRESH_S:
+            self._drawn = now
+            self._bar.update(self._task, completed=fraction, refresh=True)
+
+    def validated(self, row: Mapping[str, float], fraction: float, *, best: bool) -> None:
+        """Show the result of a validation."""
+        line = describe(row)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=fraction, latest=line, refresh=True)
+        elif self.shown:
+            minutes = row["minutes"]
+            left = minutes * (1 - fraction) / fraction if fraction > 0 else 0.0
+            mark = "  best" if best else ""
+            self.say(f"{line}  {minutes:.1f} min, {left:.1f} min left{mark}")
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False)
+        elif self.shown:
+            print(text, flush=True)
