@@ -119,7 +119,7 @@ class MLCalculator(Calculator):
 def _ase_results(properties: Properties, *, has_volume: bool) -> dict[str, Any]:
     """Tensors to ASE's arrays; refuses NaN and Inf, which ASE's integrators would carry on with."""
     results: dict[str, Any] = {}
-    for name in properties.given():
+    for name in sorted(properties.given()):
         if name in ("stress", "stresses") and not has_volume:
             continue
         value = getattr(properties, name).detach().cpu().double().numpy()

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -76,14 +77,15 @@ def load(path: Path | str) -> Derived:
         config = model_class.Config.model_validate(header.config)
         baseline = Baseline(
             species_energy={int(number): float(energy) for number, energy in header.baseline["species_energy"].items()},
-            energy_scale=header.baseline["energy_scale"],
-            force_scale=header.baseline["force_scale"],
-            stress_scale=header.baseline["stress_scale"],
+            energy_scale=float(header.baseline["energy_scale"]),
+            force_scale=float(header.baseline["force_scale"]),
+            stress_scale=float(header.baseline["stress_scale"]),
         )
-    except (ValidationError, KeyError, ValueError) as error:
+    except (ValidationError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: the header does not fit model {header.model!r}: {reason}") from error
-    model = model_class(config)
+    with torch.random.fork_rng(devices=[]):  # the constructor's random weights are replaced below
+        model = model_class(config)
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}

@@ -1,6 +1,7 @@
 """Job configuration: TOML files checked against pydantic models that sit beside the code they configure."""
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,7 +53,10 @@ def apply_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> dict[str, 
         *sections, key = name.strip().split(".")
         table = result
         for section in sections:
-            table[section] = dict(table.get(section, {}))
+            inner = table.get(section, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"override {item!r}: {section!r} is the value {inner!r}, not a section")
+            table[section] = dict(inner)
             table = table[section]
         table[key] = value
     return result
@@ -135,11 +139,11 @@ def toml_value(value: Any) -> str:
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{toml_key(key)} = {toml_value(item)}" for key, item in value.items()) + " }"
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON strings are TOML strings
 
 
 def toml_key(key: Any) -> str:
     """A key as TOML, quoted where needed."""
     text = str(key)
-    return text if text.replace("_", "").replace("-", "").isalnum() else f'"{text}"'
+    bare = text.isascii() and text.replace("_", "").replace("-", "").isalnum()
+    return text if bare else toml_value(text)

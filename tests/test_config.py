@@ -1,0 +1,126 @@
+"""Job files: defaults once, typos refused with a hint, templates that are valid."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from ase_mlcalc.config import Section, apply_overrides, read_toml, template, toml_key, toml_value, validate
+from ase_mlcalc.errors import ConfigError
+from ase_mlcalc.model import ModelConfig
+
+
+class Inner(Section):
+    timestep_fs: float = Field(0.5, gt=0, description="fs")
+    name: str = 'say "hello"\\n\n\x7f'
+
+
+class Job(Section):
+    steps: int = Field(10, description="how many")
+    output: Path = Path("run")
+    limit: float | None = Field(None, description="not given")
+    sizes: tuple[int, ...] = (1, 2)
+    table: dict[str, float] = {"Å": 1.5, "a b": 2.0, "plain": 3.0}  # noqa: RUF012
+    fast: bool = True
+    md: Inner = Inner()
+
+
+def test_defaults_and_values():
+    job = validate(Job, {"steps": 3, "md": {"timestep_fs": 1}}, "job.toml")
+    assert (job.steps, job.md.timestep_fs, job.fast) == (3, 1.0, True)
+
+
+def test_typo_gets_a_hint():
+    with pytest.raises(ConfigError, match=r"^job\.toml: unknown key 'stesp'; did you mean 'steps'\?$"):
+        validate(Job, {"stesp": 3}, "job.toml")
+
+
+def test_typo_in_a_section_gets_a_hint():
+    with pytest.raises(ConfigError, match=r"unknown key 'md\.timestep'; did you mean 'timestep_fs'\?"):
+        validate(Job, {"md": {"timestep": 1}}, "job.toml")
+
+
+def test_unlike_key_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=r"unknown key 'md\.zzz'; known keys are name, timestep_fs"):
+        validate(Job, {"md": {"zzz": 1}}, "job.toml")
+
+
+def test_all_problems_are_told_in_one_line():
+    with pytest.raises(ConfigError) as caught:
+        validate(Job, {"steps": "many", "md": {"timestep_fs": -1}, "typo": 0}, "job.toml")
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in ("steps", "'many'", "md.timestep_fs", "-1", "'typo'"):
+        assert part in message
+
+
+def test_configurations_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Job().steps = 3
+
+
+def test_overrides_put_values_in_without_changing_the_input():
+    raw = {"steps": 1, "md": {"timestep_fs": 0.5}}
+    result = apply_overrides(raw, ["steps=7", "md.timestep_fs = 2.0", "md.name=two words", "sizes=[3, 4]", "new.x=1"])
+    assert result == {"steps": 7, "md": {"timestep_fs": 2.0, "name": "two words"}, "sizes": [3, 4], "new": {"x": 1}}
+    assert raw == {"steps": 1, "md": {"timestep_fs": 0.5}}
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "steps.deeper=3"])
+def test_wrong_override_is_refused(override):
+    with pytest.raises(ConfigError, match="override"):
+        apply_overrides({"steps": 1}, [override])
+
+
+def test_template_is_valid_toml_with_the_defaults():
+    text = template(Job)
+    assert "# how many\nsteps = 10" in text
+    assert "# limit = ..." in text
+    assert "[md]" in text
+    assert validate(Job, tomllib.loads(text), "template") == Job()
+
+
+@pytest.mark.parametrize("value", ['a "quoted" \\ word', "two\nlines", "tab\t", "\x00\x1b\x7f", "Å ü 🙂", ""])
+def test_strings_survive_toml(value):
+    assert tomllib.loads(f"{toml_key(value)} = {toml_value(value)}") == {value: value}
+
+
+@pytest.mark.parametrize("value", [True, 3, 2.5, 1e-300, [1, 2.5, "x"], {"a": {"b c": [1]}}, {1: 2.0}])
+def test_values_survive_toml(value):
+    expected = {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
+    assert tomllib.loads(f"v = {toml_value(value)}")["v"] == expected
+
+
+def test_unreadable_files(tmp_path):
+    with pytest.raises(ConfigError, match="no configuration file"):
+        read_toml(tmp_path / "nothing.toml")
+    with pytest.raises(ConfigError, match="not a TOML file"):
+        read_toml(tmp_path)
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("steps = = 3")
+    with pytest.raises(ConfigError, match=r"wrong\.toml is not a TOML file.*line 1"):
+        read_toml(wrong)
+    wrong.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not a TOML file"):
+        read_toml(wrong)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"species": []}, "species"),
+        ({"species": [0]}, "0 is not an atomic number"),
+        ({"species": [500]}, "500 is not an atomic number"),
+        ({"species": [1, 1]}, "listed twice"),
+        ({"cutoff": 0}, "cutoff"),
+        ({"cutof": 3}, "did you mean 'cutoff'"),
+    ],
+)
+def test_model_configurations_are_checked(raw, message):
+    with pytest.raises(ConfigError, match=message):
+        validate(ModelConfig, raw, "model")
+
+
+def test_species_are_sorted():
+    assert ModelConfig(species=(8, 1, 6)).species == (1, 6, 8)

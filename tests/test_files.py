@@ -1,0 +1,69 @@
+"""Files are complete or absent."""
+
+import os
+import stat
+
+import pytest
+
+from ase_mlcalc.errors import MLCalcError
+from ase_mlcalc.files import atomic_path, write_text, write_with
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_text_replaces_the_earlier_file(tmp_path):
+    path = tmp_path / "new folder" / "a.txt"
+    write_text(path, "one")
+    write_text(path, "Å\n")
+    assert path.read_text(encoding="utf-8") == "Å\n"
+    assert names(path.parent) == ["a.txt"]
+
+
+def test_writer_gets_a_path_in_the_same_folder(tmp_path):
+    seen = []
+    write_with(tmp_path / "a.bin", lambda part: (seen.append(part), part.write_bytes(b"12")))
+    assert (tmp_path / "a.bin").read_bytes() == b"12"
+    assert seen[0].parent == tmp_path
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_failure_in_between_leaves_the_earlier_file(tmp_path, error):
+    path = tmp_path / "a.txt"
+    write_text(path, "good")
+
+    def half(part):
+        part.write_text("ha")
+        raise error
+
+    with pytest.raises(error):
+        write_with(path, half)
+    assert path.read_text() == "good"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_full_disk_is_told_in_one_line(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "good")
+    with pytest.raises(MLCalcError, match=r"cannot write .*a\.txt: No space left.*untouched"), atomic_path(path):
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "good"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_permissions_are_those_of_an_ordinary_file(tmp_path):
+    ordinary, ours = tmp_path / "ordinary", tmp_path / "ours"
+    ordinary.write_text("x")
+    before = os.umask(0o022)
+    os.umask(before)
+    write_text(ours, "x")
+    assert stat.S_IMODE(ours.stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
+    after = os.umask(before)
+    assert after == before
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(MLCalcError, match="cannot write"):
+        write_text(tmp_path / "file" / "a.txt", "text")
