@@ -67,6 +67,12 @@ def test_overrides_put_values_in_without_changing_the_input():
     assert raw == {"steps": 1, "md": {"timestep_fs": 0.5}}
 
 
+def test_overrides_of_nested_sections_do_not_change_the_input():
+    raw = {"a": {"b": {"c": {"x": 1}}}}
+    assert apply_overrides(raw, ["a.b.c.x=2"]) == {"a": {"b": {"c": {"x": 2}}}}
+    assert raw == {"a": {"b": {"c": {"x": 1}}}}
+
+
 @pytest.mark.parametrize("override", ["steps", "=3", "steps.deeper=3"])
 def test_wrong_override_is_refused(override):
     with pytest.raises(ConfigError, match="override"):

@@ -173,6 +173,13 @@ def test_other_structures_in_between():
         assert_skin_is_exact(kept, atoms.positions, atoms.cell.array, atoms.pbc)
 
 
+def test_boundaries_may_change_alone():
+    positions, cell = random_structure(8, BULK)
+    kept = NeighborList(4.0, skin=0.5)
+    for pbc in (BULK, SLAB, WIRE, OPEN, BULK):
+        assert_skin_is_exact(kept, positions, cell, pbc)
+
+
 def test_arrays_changed_in_place_are_noticed():
     positions, cell = random_structure(6, BULK)
     kept = NeighborList(4.0, skin=0.5)

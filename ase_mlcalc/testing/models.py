@@ -132,7 +132,7 @@ def check_no_gradient_across_structures(subject: ModelSubject, judge: Judge) -> 
     for name in raw.given():
         value: Tensor = getattr(raw, name)
         own = graph.system == 1 if SPECS[name].per == "atom" else torch.arange(graph.n_structures) == 1
-        (gradient,) = torch.autograd.grad(value[own].sum(), vectors, retain_graph=True)
+        (gradient,) = torch.autograd.grad(value[own].sum(), vectors, retain_graph=True, materialize_grads=True)
         foreign = graph.system[graph.centers] != 1
         judge.identical(f"d {name} / d r of other structures", gradient[foreign], torch.zeros_like(gradient[foreign]))
 
