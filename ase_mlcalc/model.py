@@ -40,6 +40,12 @@ class ModelConfig(BaseModel):
         return tuple(sorted(species))
 
 
+class NetworkConfig(ModelConfig):
+    """What models that sum over neighbours are configured by; training sets `mean_neighbors` from its structures."""
+
+    mean_neighbors: float = Field(16.0, gt=0, description="neighbours of an atom on average; sums are scaled by it")
+
+
 class Model(nn.Module, ABC):
     """A map from a `Graph` to one or more `Properties`.  Subclasses are final.
 

@@ -4,15 +4,24 @@ import tomllib
 
 import pytest
 import torch
+from ase import Atoms
 from training_cases import SCHNET, make_job
 
 from ase_mlcalc.config import template, validate
+from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.errors import ConfigError, ModelError, SpeciesError
 from ase_mlcalc.model import lookup
+from ase_mlcalc.properties import Properties
 from ase_mlcalc.training.config import TrainConfig, TrainJob, changed_keys, resolve_model, resolved, to_toml
 from ase_mlcalc.training.ema import MovingAverage
 from ase_mlcalc.training.optimizers import make_optimizer
 from ase_mlcalc.training.schedule import Budget, learning_rate_factor
+
+
+def frames_of(*numbers):
+    return [
+        Frame(Atoms(list(numbers), positions=[[2.0 * n, 0, 0] for n in range(len(numbers))]), Properties(), "", "x")
+    ]
 
 
 def test_typos_are_answered_with_the_likely_key(tmp_path):
@@ -21,7 +30,7 @@ def test_typos_are_answered_with_the_likely_key(tmp_path):
     with pytest.raises(ConfigError, match=r"train\.loss\.force'; did you mean 'forces'"):
         make_job(tmp_path, "a.xyz", loss={"force": 3})
     with pytest.raises(ConfigError, match=r"did you mean 'features'"):
-        resolve_model({"name": "schnet", "feature": 3}, [1])
+        resolve_model({"name": "schnet", "feature": 3}, frames_of(1))
     with pytest.raises(ConfigError, match=r"give max_minutes .* or max_epochs"):
         make_job(tmp_path, "a.xyz", max_epochs=None)
     with pytest.raises(ConfigError, match="needs name"):
@@ -31,19 +40,20 @@ def test_typos_are_answered_with_the_likely_key(tmp_path):
 
 
 def test_the_model_table_is_checked_against_the_data():
-    model, config = resolve_model({"name": "schnet"}, [8, 1, 8])
+    model, config = resolve_model({"name": "schnet", "cutoff": 2.5}, frames_of(8, 1, 8))
     assert (model.name, config.species) == ("schnet", (1, 8))
+    assert config.mean_neighbors == pytest.approx(4 / 3, abs=0.01)  # 1, 2 and 1 within 2.5 Å
     with pytest.raises(SpeciesError, match="O "):
-        resolve_model({"name": "schnet", "species": [1]}, [1, 8])
+        resolve_model({"name": "schnet", "species": [1]}, frames_of(1, 8))
     with pytest.raises(ModelError, match="schnot"):
-        resolve_model({"name": "schnot"}, [1])
+        resolve_model({"name": "schnot"}, frames_of(1))
     with pytest.raises(ConfigError, match="nothing to train"):
-        resolve_model({"name": "lennard_jones"}, [18])
+        resolve_model({"name": "lennard_jones"}, frames_of(18))
 
 
 def test_resolved_configuration_survives_writing(tmp_path):
     job = make_job(tmp_path, "a.xyz", data={"isolated_energy_eV": {"Ar": -1.5}}, loss={"energy": 0.5})
-    job = resolved(job, resolve_model(job.model, [18])[1])
+    job = resolved(job, resolve_model(job.model, frames_of(18))[1])
     again = validate(TrainJob, tomllib.loads(to_toml(job)), "test")
     assert again.model_dump_json() == job.model_dump_json()
     assert again.model["species"] == [18]

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ase_mlcalc.graph import Graph
-from ase_mlcalc.model import Model, ModelConfig, SpeciesIndex
+from ase_mlcalc.model import Model, NetworkConfig, SpeciesIndex
 from ase_mlcalc.nn.irreps import IrrepsLinear, IrrepsProduct, SphericalHarmonics, degree_of_components
 from ase_mlcalc.nn.radial import BesselBasis, envelope
 from ase_mlcalc.properties import Properties
 
 
-class EquivariantConfig(ModelConfig):
+class EquivariantConfig(NetworkConfig):
     """Hyper-parameters of `Equivariant`."""
 
     features: int = Field(64, gt=0, description="channels of each degree on atoms")
@@ -35,9 +35,6 @@ class EquivariantConfig(ModelConfig):
     l_max: int = Field(2, ge=1, le=4, description="highest degree of the irreps; cost grows with its fourth power")
     n_interactions: int = Field(1, ge=0, description="message-passing layers after the density layer")
     n_radial: int = Field(8, gt=0, description="radial Bessel functions")
-    mean_neighbors: float = Field(
-        16.0, gt=0, description="average number of neighbours (training sets it from the data)"
-    )
 
 
 class Equivariant(Model, name="equivariant", outputs={"energies"}):

@@ -24,18 +24,17 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ase_mlcalc.graph import Graph
-from ase_mlcalc.model import Model, ModelConfig, SpeciesIndex
+from ase_mlcalc.model import Model, NetworkConfig, SpeciesIndex
 from ase_mlcalc.nn.radial import GaussianBasis, envelope
 from ase_mlcalc.properties import Properties
 
 
-class SchNetConfig(ModelConfig):
+class SchNetConfig(NetworkConfig):
     """Hyper-parameters of SchNet."""
 
     features: int = Field(128, ge=2, description="channels per atom")
     n_interactions: int = Field(3, ge=1, description="rounds of message passing")
     n_gaussians: int = Field(32, ge=2, description="radial basis functions on [0, cutoff]")
-    mean_neighbors: float = Field(16.0, gt=0, description="typical number of neighbours; sums are divided by its root")
 
 
 class ShiftedSoftplus(nn.Module):

@@ -1,16 +1,20 @@
 """What a training job is configured by: ``[data]``, ``[model]`` and ``[train]`` of a TOML file."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
 from ase_mlcalc.config import Section, toml_key, toml_value, validate
+from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.read import LabelKeys
 from ase_mlcalc.errors import ConfigError
-from ase_mlcalc.model import Model, ModelConfig, check_species, lookup
+from ase_mlcalc.model import Model, ModelConfig, NetworkConfig, check_species, lookup
+from ase_mlcalc.neighbors import find_pairs
 from ase_mlcalc.training.loss import LossConfig
 from ase_mlcalc.training.optimizers import OptimizerConfig
 from ase_mlcalc.training.schedule import ScheduleName
@@ -58,13 +62,13 @@ class TrainConfig(OptimizerConfig):
     max_minutes: float | None = Field(
         None, gt=0, description="wall time of the whole command, evaluation and interrupted parts included"
     )
-    batch_size: int = Field(8, ge=1, description="structures per step")
+    batch_size: int = Field(5, ge=1, description="structures per step")
     loss: LossConfig = Field(LossConfig(), description="what is minimised")
-    ema_decay: float = Field(0.995, ge=0, lt=1, description="of the moving average of the weights, which is the result")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="of the moving average of the weights, which is the result")
     gradient_clip: float | None = Field(10.0, gt=0, description="largest norm of the gradient of the loss")
-    schedule: ScheduleName = Field("cosine", description="how the learning rate decays: cosine, linear or constant")
-    warmup_steps: int = Field(50, ge=0, description="steps in which the learning rate rises")
-    decay_from: float = Field(0.1, ge=0, lt=1, description="fraction of the run after which the learning rate decays")
+    schedule: ScheduleName = Field("linear", description="how the learning rate decays: cosine, linear or constant")
+    warmup_steps: int = Field(100, ge=0, description="steps in which the learning rate rises")
+    decay_from: float = Field(0.0, ge=0, lt=1, description="fraction of the run after which the learning rate decays")
     patience: int | None = Field(None, ge=1, description="stop after so many validations without improvement")
     validate_every: int | None = Field(
         None, ge=1, description="epochs between validations; default so that they take about 5 % of the time"
@@ -106,15 +110,16 @@ class TrainJob(Section):
         return model
 
 
-def resolve_model(table: dict[str, Any], species: Iterable[int]) -> tuple[type[Model], ModelConfig]:
+def resolve_model(table: dict[str, Any], frames: Sequence[Frame]) -> tuple[type[Model], ModelConfig]:
     """The model class of a ``[model]`` table and its checked configuration.
 
     Parameters
     ----------
     table : dict
         ``name`` and any keys of that model's ``Config``.
-    species : iterable of int
-        Atomic numbers in the data; the model knows these if the table does not say which.
+    frames : sequence of Frame
+        Structures of the job.  What the table does not say is taken from them: the species, and the average number of
+        neighbours for models that want to know it.
 
     Raises
     ------
@@ -129,10 +134,19 @@ def resolve_model(table: dict[str, Any], species: Iterable[int]) -> tuple[type[M
     if not model_class.trainable:
         raise ConfigError(f"model {model_class.name!r} is analytic and has nothing to train; use it as it is")
     keys = {key: value for key, value in table.items() if key != "name"}
-    present = sorted(set(species))
+    present = sorted({int(z) for frame in frames for z in np.unique(frame.atoms.numbers)})
     config = validate(model_class.Config, {"species": present, **keys}, f"[model] of {model_class.name!r}")
     check_species(present, config.species, "model.species")
+    if isinstance(config, NetworkConfig) and "mean_neighbors" not in keys:
+        config = config.model_copy(update={"mean_neighbors": _mean_neighbors(frames, config.cutoff)})
     return model_class, config
+
+
+def _mean_neighbors(frames: Sequence[Frame], cutoff: float, enough: int = 100) -> float:
+    """Average number of neighbours, at least 1, over evenly chosen structures."""
+    chosen = [frame.atoms for frame in frames[:: math.ceil(len(frames) / enough)]]
+    pairs = sum(len(find_pairs(atoms.positions, atoms.cell.array, atoms.pbc, cutoff).centers) for atoms in chosen)
+    return max(1.0, round(pairs / sum(len(atoms) for atoms in chosen), 2))
 
 
 def resolved(job: TrainJob, config: ModelConfig) -> TrainJob:

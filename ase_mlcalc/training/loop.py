@@ -121,7 +121,7 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
     _make_folder(job.output)
     with states.exclusive(job.output):
         data = load(job.data)
-        model_class, config = resolve_model(job.model, data.species)
+        model_class, config = resolve_model(job.model, [*data.train, *data.validation])
         job = resolved(job, config)
         fingerprint = data.fingerprint()
         saved = states.read(job, fingerprint)
