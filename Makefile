@@ -1,0 +1,62 @@
+# make demo    sets everything up in .venv, then trains, checks and runs molecular dynamics (about eight minutes)
+# make test    sets everything up, passes the whole suite
+# make lint    ruff and mypy
+# make bench   accuracy and speed on public data sets, see ASE_MLCALC_DATA below
+
+PYTHON ?= python3
+VENV ?= .venv
+# only installed where torch is missing, for example TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+OUT ?= demo-output
+# processes of the test suite; each computes with one thread
+WORKERS ?= auto
+PYTEST_ARGS ?=
+
+ifneq ($(wildcard ../shared/data/.),)
+ASE_MLCALC_DATA ?= $(abspath ../shared/data)
+endif
+ifneq ($(ASE_MLCALC_DATA),)
+export ASE_MLCALC_DATA
+endif
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint format bench bench-accuracy venv clean
+
+demo: venv
+	$(BIN)/ase-mlcalc demo --out "$(OUT)"
+
+test: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: bench-accuracy
+	$(BIN)/python benchmarks/speed.py
+
+bench-accuracy: venv
+	$(BIN)/python benchmarks/accuracy.py
+
+venv: $(STAMP)
+
+# made again only when pyproject.toml changes
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11: install one and give PYTHON=python3.11" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
+	  { echo "$(PYTHON) cannot make a virtual environment with pip: install its venv package" \
+	  "(Debian: apt install python3-venv), or give PYTHON= another interpreter" >&2; exit 1; }
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install $(TORCH)
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

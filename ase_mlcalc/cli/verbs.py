@@ -1,0 +1,231 @@
+"""What ``ase-mlcalc`` can do: one function a verb, each a few calls into the package."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ase_mlcalc.data.read import LabelKeys
+
+app = typer.Typer(
+    name="ase-mlcalc",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the file, e.g. model.cutoff=6. Repeatable."),
+]
+Format = Annotated[str | None, typer.Option("--format", help="Format of the files: a name of ASE, or npz.")]
+Index = Annotated[str, typer.Option("--index", help="Which structures of each file, as in ASE.")]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key", metavar="LABEL=NAME", help="Name of a label in the files, e.g. energy=dft_energy. Repeatable."
+    ),
+]
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from ase_mlcalc import __version__
+
+        typer.echo(f"ase-mlcalc {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001  (acts through its callback)
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="After an error, print the traceback too.")] = False,  # noqa: ARG001
+) -> None:
+    """Train machine-learned potentials, check them, and run molecular dynamics with them.
+
+    Start with `ase-mlcalc demo`, or with `ase-mlcalc template train > train.toml`.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")] = Path("demo-output"),
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.01, help="Time for training.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Seconds instead of minutes, to see that it runs; the numbers mean nothing.")
+    ] = False,
+) -> None:
+    """Train on 16 water molecules, check the physics, run molecular dynamics, and report: about eight minutes.
+
+    A killed demo goes on with the training when the same command is given again.
+    """
+    from ase_mlcalc.demo import FULL, QUICK, run_demo
+
+    run_demo(out, plan=QUICK if quick else FULL, minutes=minutes, console=_console())
+
+
+@app.command("check-data")
+def check_data(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files with labelled structures.")],
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write this as JSON.")] = None,
+    format: Format = None,  # noqa: A002  (ASE's word)
+    index: Index = ":",
+    key: Keys = None,
+) -> None:
+    """Look at labelled structures before training: labels and where they come from, ranges, E0, suspicious ones.
+
+    Fails if there are errors that have to be solved first.
+    """
+    from ase_mlcalc.data.audit import audit, render_audit
+    from ase_mlcalc.data.read import read_frames
+    from ase_mlcalc.errors import DataError
+    from ase_mlcalc.files import write_text
+
+    result = audit(read_frames(files, keys=_label_keys(key), format=format, index=index))
+    if json_file is not None:
+        write_text(json_file, _json(result.to_dict()))
+    render_audit(result, _console())
+    if result.errors:
+        more = f" (and {len(result.errors) - 1} more above)" if len(result.errors) > 1 else ""
+        raise DataError(f"the data need work before training: {result.errors[0].message}{more}")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="`ase-mlcalc template train` prints one.")],
+    overrides: Overrides = None,
+) -> None:
+    """Train a potential; the same command goes on with a run that was killed.
+
+    Writes model.safetensors, metrics.json, log.csv, config.toml and pictures into the output folder of the file.
+    """
+    from ase_mlcalc.cli.tables import metrics_table
+    from ase_mlcalc.config import apply_overrides, read_toml, validate
+    from ase_mlcalc.training import loop
+    from ase_mlcalc.training.config import TrainJob
+
+    job = validate(TrainJob, apply_overrides(read_toml(config), overrides or ()), str(config))
+    result = loop.train(job)
+    _console().print(metrics_table(result.metrics, "errors on the validation structures"))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Files with labelled structures.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for metrics.json and parity.png.")],
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="Also write predictions.extxyz with predictions and labels.")
+    ] = False,
+    format: Format = None,  # noqa: A002
+    index: Index = ":",
+    key: Keys = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Structures evaluated at once.")] = 16,
+) -> None:
+    """Measure the errors of a potential on labelled structures."""
+    from ase_mlcalc.cli.tables import metrics_table
+    from ase_mlcalc.training.evaluate import evaluate_files
+
+    metrics = evaluate_files(
+        model,
+        data,
+        out,
+        keys=_label_keys(key),
+        format=format,
+        index=index,
+        batch_size=batch_size,
+        predictions=predictions,
+    )
+    _console().print(metrics_table(metrics, f"errors of {model}"))
+    typer.echo(f"wrote {out / 'metrics.json'}")
+
+
+@app.command()
+def md(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="`ase-mlcalc template md` prints one.")],
+    overrides: Overrides = None,
+) -> None:
+    """Run molecular dynamics, then write its report; fails if the run did not come to its end."""
+    from contextlib import suppress
+
+    from ase_mlcalc.cli.tables import describe_stage
+    from ase_mlcalc.config import apply_overrides, read_toml, validate
+    from ase_mlcalc.errors import MLCalcError
+    from ase_mlcalc.md import MDJob, run_job
+    from ase_mlcalc.report import write_report
+
+    job = validate(MDJob, apply_overrides(read_toml(config), overrides or ()), str(config))
+    try:
+        results = run_job(job)
+    except KeyboardInterrupt:
+        with suppress(MLCalcError):  # nothing to report on yet
+            write_report(job.job.output)
+        raise
+    for result in results:
+        typer.echo(describe_stage(result))
+    typer.echo(f"wrote {write_report(job.job.output)}")
+    if not results[-1].completed:
+        raise MLCalcError(results[-1].message)
+
+
+@app.command()
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder that a run was written to.")],
+) -> None:
+    """Write report.html and its pictures again from the files of a run."""
+    from ase_mlcalc.report import write_report
+
+    typer.echo(f"wrote {write_report(run_folder)}")
+
+
+@app.command()
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List the models: what each predicts itself, what follows from that, and its size."""
+    from ase_mlcalc.cli.tables import describe_models, models_table
+
+    described = describe_models()
+    if as_json:
+        typer.echo(_json(described), nl=False)
+    else:
+        _console().print(models_table(described))
+
+
+@app.command()
+def template(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="train or md.")],
+    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="Model to train.")] = None,
+) -> None:
+    """Print a configuration file with every key, its default and what it means."""
+    from ase_mlcalc.cli.templates import template_of
+
+    typer.echo(template_of(job, model), nl=False)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
+def _label_keys(items: list[str] | None) -> "LabelKeys":
+    from ase_mlcalc.config import apply_overrides, validate
+    from ase_mlcalc.data.read import LabelKeys
+
+    return validate(LabelKeys, apply_overrides({}, items or ()), "--key")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
