@@ -371,15 +371,15 @@ def _checks_table(checks: Sequence[Check]) -> Table:
 
 def _summary_table(summary: Summary) -> Table:
     title = "results" if summary.meaningful else "results of a QUICK run, which mean nothing"
-    table = Table("number", "measured", "aim", title=title, title_justify="left")
+    table = Table("number", "measured", "aim", "unit", title=title, title_justify="left")
 
     def row(name: str, value: float | None, aim: float, unit: str, error: float | None = None) -> None:
         if value is None:
-            table.add_row(name, "not measured", f"≤ {aim:g} {unit}")
+            table.add_row(name, "not measured", f"≤ {aim:g}", unit)
             return
         style = "" if not summary.meaningful else "green" if abs(value) <= aim else "yellow"
         shown = f"{value:.3g}" if error is None else f"{value:+.2g} ± {error:.1g}"
-        table.add_row(name, f"{shown} {unit}", f"≤ {aim:g} {unit}", style=style)
+        table.add_row(name, shown, f"≤ {aim:g}", unit, style=style)
 
     row("force MAE", summary.force_mae_meV_per_A, FORCE_AIM_MEV_PER_A, "meV/Å")
     row("energy MAE", summary.energy_mae_meV_per_atom, ENERGY_AIM_MEV_PER_ATOM, "meV/atom")
@@ -391,11 +391,11 @@ def _summary_table(summary: Summary) -> Table:
         summary.nve_drift_stderr,
     )
     if summary.stress_mae_GPa is not None:
-        table.add_row("stress MAE", f"{summary.stress_mae_GPa:.3g} GPa", "")
+        table.add_row("stress MAE", f"{summary.stress_mae_GPa:.3g}", "", "GPa")
     passed = sum(check.passed for check in summary.checks)
-    table.add_row("checks of the physics", f"{passed} of {len(summary.checks)} hold", "all")
+    table.add_row("checks of the physics", f"{passed} of {len(summary.checks)} hold", "all", "")
     if summary.md_ms_per_step is not None:
-        table.add_row("time per step", f"{summary.md_ms_per_step:.3g} ms", "")
-    table.add_row("training", f"{summary.train_minutes:.1f} min", "")
+        table.add_row("time per step", f"{summary.md_ms_per_step:.3g}", "", "ms")
+    table.add_row("training", f"{summary.train_minutes:.2g}", "", "min")
     row("everything", summary.total_minutes, TOTAL_AIM_MINUTES, "min")
     return table

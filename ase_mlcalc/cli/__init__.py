@@ -55,6 +55,10 @@ def _run(words: list[str]) -> int:
             command.invoke(context)
     except typer.Exit as finished:
         return int(finished.exit_code)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # rich turns this into a silent end
+            raise ended.__context__ from None
+        raise
     return 0
 
 

@@ -75,16 +75,18 @@ def _forces(axes: Axes, predictions: Path) -> None:
     symbols = np.concatenate([frame.get_chemical_symbols() for frame in frames])
     low, high = 1.05 * float(labels.min()), 1.05 * float(labels.max())
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8)
-    for symbol, color in _colored(symbols):
-        mine = symbols == symbol
-        axes.plot(
-            labels[mine].ravel(), predicted[mine].ravel(), ".", color=color, label=symbol, markersize=3, alpha=0.5,
-            markeredgewidth=0, rasterized=True,
-        )  # fmt: skip
+    colors = dict(_colored(symbols))
+    order = np.random.default_rng(0).permutation(len(symbols))  # no element lies on top of the others
+    axes.scatter(
+        labels[order].ravel(), predicted[order].ravel(), c=np.repeat([colors[z] for z in symbols[order]], 3),
+        s=5, alpha=0.5, linewidths=0, rasterized=True,
+    )  # fmt: skip
+    for symbol, color in colors.items():
+        axes.plot([], [], ".", color=color, label=symbol)
     error = 1000.0 * np.abs(predicted - labels).mean()
     axes.set(xlim=(low, high), ylim=(low, high), xlabel="reference / eV/Å", ylabel="predicted / eV/Å")
     axes.set_title(f"Forces on structures held back\nMAE {error:.3g} meV/Å", fontsize=11)
-    axes.legend(loc="upper left", frameon=False, markerscale=4, handletextpad=0.1)
+    axes.legend(loc="upper left", frameon=False, markerscale=2, handletextpad=0.1)
 
 
 def _learning(axes: Axes, log: Path) -> None:
@@ -93,23 +95,21 @@ def _learning(axes: Axes, log: Path) -> None:
         rows = list(csv.DictReader(file))
     minutes = np.array([float(row["minutes"]) for row in rows])
     curves = (
-        ("val_force_mae_meV_per_A", "forces / meV/Å", COLORS[0]),
-        ("val_energy_mae_meV_per_atom", "energy / meV/atom", COLORS[2]),
+        ("val_force_mae_meV_per_A", "forces", "meV/Å", COLORS[0]),
+        ("val_energy_mae_meV_per_atom", "energy", "meV/atom", COLORS[2]),
     )
-    for column, label, color in curves:
+    for column, name, unit, color in curves:
         values = np.array([float(row[column] or math.nan) for row in rows])
-        axes.plot(minutes, values, color=color, linewidth=1.6)
-        given = np.flatnonzero(np.isfinite(values))
+        given = values[np.isfinite(values)]
         if len(given):
-            last = given[-1]
-            axes.annotate(
-                label, (minutes[last], values[last]), xytext=(0, 7), textcoords="offset points", color=color,
-                ha="right", va="bottom", fontsize=10,
-            )  # fmt: skip
+            label = f"{name}, at the end {given[-1]:.3g} {unit}"
+            axes.plot(minutes, values, color=color, linewidth=1.6, marker="." if len(rows) < 30 else "", label=label)
+    axes.legend(loc="upper right", frameon=False)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.margins(y=0.2)
     axes.set(xlabel="training time / minutes", ylabel="MAE")
     axes.set_title("Learning", fontsize=11)
 
@@ -118,9 +118,9 @@ def _energy(axes: Axes, result: RunResult) -> None:
     """Total energy per atom at constant energy with its line, on the scale of the kinetic energy's fluctuation."""
     rows = read_thermo(result.folder / THERMO_FILE)[result.name]
     time = rows["time_ps"]
-    for name, label, color in (("kinetic_eV", "kinetic", COLORS[4]), ("total_eV", "total", COLORS[0])):
+    for name, label, color, width in (("kinetic_eV", "kinetic", COLORS[4], 0.7), ("total_eV", "total", COLORS[0], 1.4)):
         values = 1000.0 * rows[name] / result.n_atoms
-        axes.plot(time, values - values.mean(), color=color, linewidth=0.8, label=label)
+        axes.plot(time, values - values.mean(), color=color, linewidth=width, label=label)
     title = "Constant-energy dynamics"
     if result.drift is not None:
         title += f"\ndrift of the total energy {result.drift.slope:+.2g} ± {result.drift.stderr:.1g} meV/atom/ps"
@@ -139,7 +139,7 @@ def _pressures(axes: Axes, result: RunResult) -> None:
         return
     values = pressure(sample.stresses_GPa)
     low, high = np.percentile(values, [0.1, 99.9])
-    bins = np.linspace(low, high, 50).tolist() if high > low else 10
+    bins = np.linspace(low, high, int(np.clip(len(values) ** 0.5, 10, 50))).tolist() if high > low else 10
     for symbol, color in _colored(sample.symbols):
         mine = values[sample.symbols == symbol]
         axes.hist(mine, bins=bins, density=True, histtype="stepfilled", color=color, alpha=0.25)
@@ -149,7 +149,7 @@ def _pressures(axes: Axes, result: RunResult) -> None:
 
 
 def _colored(symbols: Sequence[str] | NDArray[Any]) -> list[tuple[str, str]]:
-    """Elements in the order of the periodic table, abundant ones of water drawn first, each with its colour."""
+    """Elements in the order of the periodic table, each with its colour."""
     elements = sorted({str(symbol) for symbol in symbols}, key=lambda symbol: int(atomic_numbers[symbol]))
     free = [color for color in COLORS if color not in ELEMENT_COLORS.values()] * len(elements)
     return [(symbol, ELEMENT_COLORS.get(symbol) or free.pop(0)) for symbol in elements]
