@@ -290,6 +290,14 @@ def test_bad_npz_is_refused(tmp_path, change, message):
         read_frames([tmp_path / "a.npz"])
 
 
+def test_truncated_gz_is_refused(tmp_path):
+    plain = write(tmp_path / "cut.extxyz", copper(), copper(1))
+    packed = tmp_path / "cut.extxyz.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes())[:-200])
+    with pytest.raises(DataError, match=r"cannot read .*cut.extxyz.gz .*cut off"):
+        read_frames([packed])
+
+
 def test_truncated_npz_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", z=[1], R=np.zeros((50, 1, 3)), E=np.zeros(50))
     content = (tmp_path / "a.npz").read_bytes()

@@ -1,9 +1,15 @@
 """Files to labelled structures: every format that ASE reads, and the npz archives of MD17, rMD17 and sGDML."""
 
+import bz2
 import difflib
-from collections.abc import Sequence
+import gzip
+import lzma
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import IO, Any
 
 import ase.io
 import numpy as np
@@ -20,6 +26,7 @@ __all__ = ["LabelKeys", "read_frames", "require"]
 
 GROUP_KEYS = ("config_type", "group", "subset")
 NPZ = "npz"
+COMPRESSED: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 def read_frames(
@@ -84,9 +91,10 @@ def _read_structures(
     if (format or path.suffix.lstrip(".").lower()) == NPZ:
         structures, keys = read_npz(path, keys)
         return structures[_as_slice(index)], keys
-    format = format or _runner_format(path)  # noqa: A001
     try:
-        structures = list(ase.io.iread(path, index=index, format=format, do_not_split_by_at_sign=True))
+        with _unpacked(path) as plain:
+            format = format or _runner_format(plain)  # noqa: A001
+            structures = list(ase.io.iread(plain, index=index, format=format, do_not_split_by_at_sign=True))
     except Exception as error:  # ASE's readers raise anything
         as_what = f"as {format!r}" if format else "in any format that ASE knows"
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -94,6 +102,19 @@ def _read_structures(
             f"cannot read {path} {as_what} ({reason}); name its format, or repair the file if it is cut off"
         ) from error
     return structures, keys
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """A compressed file as a plain one; ASE's readers seek, and would unpack it once for every structure."""
+    if path.suffix not in COMPRESSED:
+        yield path
+        return
+    with TemporaryDirectory(prefix="ase-mlcalc-") as folder:
+        plain = Path(folder) / path.stem  # the rest of the name tells the format
+        with COMPRESSED[path.suffix](path, "rb") as packed, open(plain, "wb") as target:
+            shutil.copyfileobj(packed, target)
+        yield plain
 
 
 def _runner_format(path: Path) -> str | None:

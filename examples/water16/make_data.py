@@ -124,14 +124,18 @@ def export(frames: list[Atoms], level: str, folder: Path) -> Path:
     plain = folder / f"water16_{level}.extxyz"
     ase.io.write(plain, chosen, format="extxyz")
     packed = plain.with_suffix(".extxyz.gz")
-    with open(plain, "rb") as source, open(packed, "wb") as raw:
-        # mtime=0 and no name inside: the same frames give the same bytes
-        with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=9, mtime=0) as target:
-            shutil.copyfileobj(source, target)
+    # mtime=0 and no name inside: the same frames give the same bytes
+    with (
+        open(plain, "rb") as source,
+        open(packed, "wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=9, mtime=0) as target,
+    ):
+        shutil.copyfileobj(source, target)
     return packed
 
 
 def main() -> None:
+    """Sample, label and pack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("water16-work"), help="work folder; kept for resuming")
     folder = parser.parse_args().out
