@@ -112,17 +112,16 @@ def read_header(path: Path | str) -> Header:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}; expected a .safetensors file that `ase-mlcalc train` wrote")
-    with open(path, "rb") as file:
-        start = file.read(4)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise CheckpointError(
-            f"{path} is a pickle (a torch.save file), which could run any code and is never read; "
-            "expected a .safetensors file that `ase-mlcalc train` wrote"
-        )
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
+        # asked only now: a good file begins with the length of its header, whose bytes may look like a pickle's
+        if _looks_like_a_pickle(path):
+            raise CheckpointError(
+                f"{path} is a pickle (a torch.save file), which could run any code and is never read; "
+                "expected a .safetensors file that `ase-mlcalc train` wrote"
+            ) from error
         raise CheckpointError(
             f"{path} is corrupt, truncated or not a safetensors file ({error}); copy it again or train anew"
         ) from error
@@ -144,6 +143,12 @@ def read_header(path: Path | str) -> Header:
     except ModelError as error:
         raise ModelError(f"{path} holds a model of another package: {error}") from error
     return header
+
+
+def _looks_like_a_pickle(path: Path) -> bool:
+    with open(path, "rb") as file:
+        start = file.read(2)
+    return start == b"PK" or start[:1] == b"\x80"
 
 
 def _package_version() -> str:
