@@ -216,6 +216,12 @@ def test_parity_plot_of_everything(tmp_path):
         assert (tmp_path / "parity.png").read_bytes().startswith(PNG)
 
 
+def test_histogram_shows_a_rare_element_at_the_far_end(tmp_path):
+    panel = plots.HistogramPanel("pressure / GPa", {"H": np.linspace(-1.0, 1.0, 5000), "O": np.array([9.0])})
+    plots.histograms(tmp_path / "stresses.png", [panel])  # a bare warning of numpy, an error here, if O is cut off
+    assert (tmp_path / "stresses.png").stat().st_size > 1000
+
+
 def test_learning_curves_of_any_history(tmp_path):
     before = dict(mpl.rcParams)
     row = {"epoch": 1, "minutes": 0.1, "train_loss": 1.0, "val_force_mae_meV_per_A": 90.0, "learning_rate": 1e-3}

@@ -264,12 +264,14 @@ def drift_plot(path: Path, panels: Sequence[DriftPanel]) -> None:
 
 
 def histograms(path: Path, panels: Sequence[HistogramPanel]) -> None:
-    """Distributions side by side, outlines in one colour a group; the far 0.1 % on each side is cut off."""
+    """Distributions side by side, outlines in one colour a group; at most 0.1 % of a group is cut off on each side."""
     figure = _figure(3.7 * max(1, len(panels)), 3.4)
     for position, panel in enumerate(panels):
         axes = _axes(figure, 1, len(panels), position)
         together = np.concatenate(list(panel.values.values()))
-        low, high = np.percentile(together, [0.1, 99.9])
+        # of each group, and exact values: a rare element must not be cut off altogether
+        ends = [np.percentile(values, [0.1, 99.9], method="nearest") for values in panel.values.values()]
+        low, high = min(end[0] for end in ends), max(end[1] for end in ends)
         low, high = (low - 0.5, high + 0.5) if high - low < 1e-12 else (low, high)
         bins = np.linspace(low, high, int(np.clip(len(together) ** 0.5, 12, 60)) + 1).tolist()
         for (label, values), color in zip(panel.values.items(), _cycle(COLORS), strict=False):
