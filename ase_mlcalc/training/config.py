@@ -62,7 +62,9 @@ class TrainConfig(OptimizerConfig):
     max_minutes: float | None = Field(
         None, gt=0, description="wall time of the whole command, evaluation and interrupted parts included"
     )
-    batch_size: int = Field(5, ge=1, description="structures per step")
+    batch_size: int | None = Field(
+        None, ge=1, description="structures per step; default so many that a step has about 80 atoms"
+    )
     loss: LossConfig = Field(LossConfig(), description="what is minimised")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="of the moving average of the weights, which is the result")
     gradient_clip: float | None = Field(10.0, gt=0, description="largest norm of the gradient of the loss")

@@ -45,6 +45,9 @@ CHECK_EVERY_STEPS = 20
 """Steps between two looks at whether the loss is still a number; looking makes a GPU wait."""
 VALIDATION_SHARE = 0.05
 """Part of the time, for `TrainConfig.validate_every`; evaluating a structure takes a third of training on it."""
+ATOMS_PER_STEP = 80
+"""For `TrainConfig.batch_size`; more small steps learn faster in a given time than fewer large ones."""
+MAX_BATCH = 32
 PICTURES_S = 5.0
 """Kept free at the end of a run for pictures and files."""
 MAX_RESERVE = 0.3
@@ -76,6 +79,8 @@ class _Structures(NamedTuple):
     """Of the validation structures."""
     watched: int
     """How many of the validation structures, from the front, are used while training goes on."""
+    batch_size: int
+    """Training structures per step."""
 
 
 @dataclass
@@ -164,11 +169,13 @@ def _begin(
     baseline = fit_baseline(data.train, isolated)
     loss = make_loss(config.loss, model.outputs, data.train, baseline)
     validation = _labelled_first(data.validation, loss)
+    samples = _samples(data.train, model, loss)
     structures = _Structures(
-        train=_samples(data.train, model, loss),
+        train=samples,
         validation=[to_sample(frame, model.config.cutoff) for frame in validation],
         groups=[frame.group for frame in validation],
         watched=min(config.validation_limit, len(validation)),
+        batch_size=config.batch_size or _batch_size(samples),
     )
     optimizer = make_optimizer(model, config)
     state = TrainingState(model, MovingAverage(model, config.ema_decay), optimizer)
@@ -189,9 +196,15 @@ def _begin(
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     report.say(
         f"{model.name}, {n_parameters} parameters, {config.dtype} on {model.device}; {len(structures.train)} training "
-        f"structures{_left_out(data, structures)}, {len(validation)} for validation; loss: {weights}"
+        f"structures{_left_out(data, structures)}, {structures.batch_size} per step, {len(validation)} for validation; "
+        f"loss: {weights}"
     )
     return run
+
+
+def _batch_size(samples: list[Sample]) -> int:
+    atoms_each = sum(sample.graph.n_atoms for sample in samples) / len(samples)
+    return min(MAX_BATCH, max(1, round(ATOMS_PER_STEP / atoms_each)))
 
 
 def _left_out(data: DataSet, structures: _Structures) -> str:
@@ -287,7 +300,7 @@ def _epoch(run: _Run) -> tuple[float, float]:
     """One pass over the training structures; returns the mean loss and how much was done before time ran out."""
     config, state, samples = run.job.train, run.state, run.structures.train
     order = np.random.default_rng([config.seed, state.epoch]).permutation(len(samples))
-    batches = np.array_split(order, math.ceil(len(samples) / config.batch_size))  # no tiny batch at the end
+    batches = np.array_split(order, math.ceil(len(samples) / run.structures.batch_size))  # no tiny batch at the end
     watch = torch.zeros(2, dtype=torch.float64, device=state.model.device)  # sums of loss and gradient norm
     state.model.train()
     with seeded([config.seed, state.epoch, 1], state.model.device):
