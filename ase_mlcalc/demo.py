@@ -6,6 +6,7 @@ else here is measuring and showing.
 
 import json
 import time
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -167,13 +168,15 @@ def run_demo(
     if not plan.meaningful:
         console.print("[bold red]QUICK: almost nothing is trained; none of the numbers below means anything[/]")
     before = time.monotonic()
-    (out / "summary.json").unlink(missing_ok=True)
 
-    train_job = _train_job(out, plan, water16("gfn1") if data is None else data)
+    train_text = _train_text(out, plan, water16("gfn1") if data is None else data)
+    train_job = validate(TrainJob, tomllib.loads(train_text), TRAIN_FILE)
     console.rule(f"training on {plan.n_train} structures, {plan.minutes:g} minutes")
     train_start = time.monotonic()
     trained = loop.train(train_job)
     train_end = time.monotonic()
+    write_text(out / TRAIN_FILE, train_text)  # not before: an earlier run with another configuration is refused
+    (out / "summary.json").unlink(missing_ok=True)
 
     held_back = dataset.load(train_job.data).validation
     comparison = compare_frames(checkpoint.load(trained.checkpoint), held_back)
@@ -224,11 +227,11 @@ def run_demo(
 # ----- the two jobs ---------------------------------------------------------------------------------------------------
 
 
-def _train_job(out: Path, plan: Plan, data: Path) -> TrainJob:
-    """Write ``train.toml``, and read it as ``ase-mlcalc train`` does."""
+def _train_text(out: Path, plan: Plan, data: Path) -> str:
+    """The configuration file that ``ase-mlcalc train`` would take."""
     model = "\n".join(f"{key} = {toml_value(value)}" for key, value in plan.model.items())
     limits = [f"max_minutes = {plan.minutes}"] + [f"max_epochs = {plan.max_epochs}"] * (plan.max_epochs is not None)
-    text = f"""\
+    return f"""\
 # ase-mlcalc train {TRAIN_FILE}
 output = {toml_value(out / "training")}
 
@@ -243,8 +246,6 @@ n_validation = {plan.n_validation}
 [train]
 {chr(10).join(limits)}
 """
-    write_text(out / TRAIN_FILE, text)
-    return validate(TrainJob, read_toml(out / TRAIN_FILE), str(out / TRAIN_FILE))
 
 
 def _md_job(out: Path, plan: Plan, model: Path, start: Atoms) -> MDJob:

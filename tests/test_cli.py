@@ -362,7 +362,11 @@ def test_the_makefile_keeps_what_the_user_set():
 
 @pytest.mark.slow
 def test_the_wheel_holds_everything(tmp_path):
-    process = python("-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, ROOT)
+    source = tmp_path / "source"  # building leaves files behind
+    shutil.copytree(ROOT / "ase_mlcalc", source / "ase_mlcalc", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    process = python("-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, source)
     _, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     (wheel,) = tmp_path.glob("ase_mlcalc-*.whl")

@@ -13,7 +13,7 @@ from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.cli import main
 from ase_mlcalc.config import apply_overrides, read_toml, validate
 from ase_mlcalc.demo import QUICK, check_physics, run_demo
-from ase_mlcalc.errors import DataError, MLCalcError
+from ase_mlcalc.errors import ConfigError, DataError, MLCalcError
 from ase_mlcalc.md import MDJob
 from ase_mlcalc.report.overview import write_overview
 from ase_mlcalc.training.config import TrainJob
@@ -93,6 +93,15 @@ def test_again_keeps_the_training_and_repeats_the_dynamics(finished, data, no_pi
     assert (folder / "training" / "training_state.pt").stat().st_mtime_ns == state
     assert (folder / "md" / "nve.traj").stat().st_mtime_ns > trajectory
     assert again.nve_drift_meV_per_atom_per_ps == summary.nve_drift_meV_per_atom_per_ps
+
+
+def test_another_plan_in_the_same_folder_is_refused_and_changes_nothing(finished, data):
+    folder, _, _ = finished
+    before = (folder / "train.toml").read_text()
+    with pytest.raises(ConfigError, match=r"another configuration: .*train.max_epochs"):
+        run(folder, data, PLAN._replace(max_epochs=3))
+    assert (folder / "train.toml").read_text() == before
+    assert (folder / "summary.json").exists()
 
 
 def test_checks_notice_wrong_forces_and_wrong_stresses(finished, monkeypatch):
