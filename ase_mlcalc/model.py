@@ -7,6 +7,7 @@ reference energies in it.  Everything mechanical follows from it in `potential.d
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -96,17 +97,14 @@ class Model(nn.Module, ABC):
     @property
     def dtype(self) -> torch.dtype:
         """Precision that edge vectors are cast to; float64 for models without parameters."""
-        for tensor in (*self.parameters(), *self.buffers()):
-            if tensor.is_floating_point():
-                return tensor.dtype
-        return torch.float64
+        numbers = (tensor.dtype for tensor in chain(self.parameters(), self.buffers()) if tensor.is_floating_point())
+        return next(numbers, torch.float64)
 
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
-        for tensor in (*self.parameters(), *self.buffers()):
-            return tensor.device
-        return torch.device("cpu")
+        places = (tensor.device for tensor in chain(self.parameters(), self.buffers()))
+        return next(places, torch.device("cpu"))
 
 
 class SpeciesIndex(nn.Module):

@@ -32,7 +32,7 @@ from ase_mlcalc.properties import Properties
 class SchNetConfig(NetworkConfig):
     """Hyper-parameters of SchNet."""
 
-    features: int = Field(128, ge=2, description="channels per atom")
+    features: int = Field(64, ge=2, description="channels per atom")
     n_interactions: int = Field(3, ge=1, description="rounds of message passing")
     n_gaussians: int = Field(32, ge=2, description="radial basis functions on [0, cutoff]")
 
