@@ -55,7 +55,7 @@ class Plan(NamedTuple):
 FULL = Plan(
     n_train=478,
     n_validation=53,
-    minutes=4.5,
+    minutes=4.0,
     model={"name": "equivariant", "cutoff": 4.5, "features": 32, "edge_features": 16},
     nvt_ps=0.5,
     nve_ps=5.0,
