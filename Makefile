@@ -43,6 +43,7 @@ bench: bench-accuracy
 	$(BIN)/python benchmarks/speed.py
 
 bench-accuracy: venv
+	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/accuracy.py
 
 venv: $(STAMP)

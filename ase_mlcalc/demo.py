@@ -26,6 +26,7 @@ from ase_mlcalc.data.sets import water16
 from ase_mlcalc.errors import MLCalcError
 from ase_mlcalc.files import write_text, write_with
 from ase_mlcalc.md import MDJob, RunResult, run_job
+from ase_mlcalc.model import Model
 from ase_mlcalc.report import write_report
 from ase_mlcalc.report.overview import write_overview
 from ase_mlcalc.testing import finite_difference
@@ -287,13 +288,13 @@ def _start_structure(held_back: Sequence[Frame]) -> Atoms:
 # ----- the physics, measured ------------------------------------------------------------------------------------------
 
 
-def check_physics(model: Path, atoms: Atoms) -> list[Check]:
+def check_physics(model: Path | Model, atoms: Atoms) -> list[Check]:
     """Measure the laws that a potential has to obey on one structure.
 
     Parameters
     ----------
-    model : path
-        A checkpoint, which is taken as it is stored for the sum rule and in float64 for the derivatives.
+    model : path or Model
+        A checkpoint or a model, taken as it is for the sum rule and in float64 for the derivatives.
     atoms : ase.Atoms
         Periodic; not modified.
     """
