@@ -14,10 +14,12 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import GPa
 
+from ase_mlcalc import plots
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.md import MDConfig, Outcome, Slope, read_results, run_md
 from ase_mlcalc.md.outcome import save_result
-from ase_mlcalc.report import ParityPanel, learning_curves, parity_plot, plots, write_report
+from ase_mlcalc.plots import ParityPanel, learning_curves, parity_plot
+from ase_mlcalc.report import write_report
 from ase_mlcalc.report.run_report import _plus_minus
 from ase_mlcalc.report.stresses import gather_stresses, pressure, von_mises
 
@@ -191,8 +193,8 @@ def test_slopes_are_rounded_to_their_error(slope, stderr, text):
 def test_parity_states_the_errors_of_what_has_a_reference():
     reference = np.array([[0.0, 1.0, np.nan], [2.0, 3.0, 4.0]])
     predicted = reference + np.array([[1.0, -1.0, 9.0], [1.0, -1.0, 2.0]])
-    figure = plots._figure(4, 4)
-    axes = plots._axes(figure, 1, 1, 0)
+    figure = plots.new_figure(4, 4)
+    axes = plots.new_axes(figure, 1, 1, 0)
     plots._draw_parity(figure, axes, ParityPanel("forces", "eV/Å", reference, predicted))
     (note,) = (text.get_text() for text in axes.texts)
     assert "1.2 eV/Å" in note

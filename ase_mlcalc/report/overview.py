@@ -10,16 +10,13 @@ import ase.io
 import numpy as np
 from ase.data import atomic_numbers
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ase_mlcalc.errors import DataError
-from ase_mlcalc.files import atomic_path
 from ase_mlcalc.md.frames import read_frames
 from ase_mlcalc.md.outcome import RunResult, read_results
 from ase_mlcalc.md.thermo import THERMO_FILE, read_thermo
-from ase_mlcalc.report.plots import COLORS, GREY
+from ase_mlcalc.plots import COLORS, GREY, draw_histogram, logarithmic, new_axes, new_figure, save
 from ase_mlcalc.report.stresses import gather_stresses, pressure
 
 Array = NDArray[np.float64]
@@ -52,19 +49,12 @@ def write_overview(path: Path, *, predictions: Path, log: Path, run_folder: Path
     results = {result.name: result for result in read_results(run_folder)}
     if stage not in results:
         raise DataError(f"{run_folder} has no stage {stage!r}; it has {', '.join(results) or 'none'}")
-    figure = Figure(figsize=(10.5, 7.6), layout="constrained", facecolor="white")
-    panels = figure.subplots(2, 2)
-    _forces(panels[0, 0], predictions)
-    _learning(panels[0, 1], log)
-    _energy(panels[1, 0], results[stage])
-    _pressures(panels[1, 1], results[stage])
-    for axes in panels.flat:
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        axes.set_axisbelow(True)
-        axes.grid(visible=True, color="#e5e7eb", linewidth=0.6)
-    with atomic_path(path) as part:
-        figure.savefig(part, format="png", dpi=150)
+    figure = new_figure(10.5, 7.6)
+    _forces(new_axes(figure, 2, 2, 0), predictions)
+    _learning(new_axes(figure, 2, 2, 1), log)
+    _energy(new_axes(figure, 2, 2, 2), results[stage])
+    _pressures(new_axes(figure, 2, 2, 3), results[stage])
+    save(figure, path)
 
 
 def _forces(axes: Axes, predictions: Path) -> None:
@@ -85,7 +75,7 @@ def _forces(axes: Axes, predictions: Path) -> None:
         axes.plot([], [], ".", color=color, label=symbol)
     error = 1000.0 * np.abs(predicted - labels).mean()
     axes.set(xlim=(low, high), ylim=(low, high), xlabel="reference / eV/Å", ylabel="predicted / eV/Å")
-    axes.set_title(f"Forces on structures held back\nMAE {error:.3g} meV/Å", fontsize=11)
+    axes.set_title(f"Forces on structures held back\nMAE {error:.3g} meV/Å")
     axes.legend(loc="upper left", frameon=False, markerscale=2, handletextpad=0.1)
 
 
@@ -105,13 +95,10 @@ def _learning(axes: Axes, log: Path) -> None:
             label = f"{name}, at the end {given[-1]:.3g} {unit}"
             axes.plot(minutes, values, color=color, linewidth=1.6, marker="." if len(rows) < 30 else "", label=label)
     axes.legend(loc="upper right", frameon=False)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    logarithmic(axes)
     axes.margins(y=0.2)
     axes.set(xlabel="training time / minutes", ylabel="MAE")
-    axes.set_title("Learning", fontsize=11)
+    axes.set_title("Learning")
 
 
 def _energy(axes: Axes, result: RunResult) -> None:
@@ -125,25 +112,21 @@ def _energy(axes: Axes, result: RunResult) -> None:
     if result.drift is not None:
         title += f"\ndrift of the total energy {result.drift.slope:+.2g} ± {result.drift.stderr:.1g} meV/atom/ps"
     axes.set(xlabel="time / ps", ylabel="energy less its mean / meV/atom", xlim=(time[0], time[-1]))
-    axes.set_title(title.replace("-", "−").replace("Constant−", "Constant-"), fontsize=11)
+    axes.set_title(title.replace("-", "−").replace("Constant−", "Constant-"))
     axes.margins(y=0.18)
     axes.legend(loc="upper right", frameon=False, ncols=2)
 
 
 def _pressures(axes: Axes, result: RunResult) -> None:
     """Distribution of the per-atom pressure by element."""
-    axes.set_title("Per-atom stress along the run", fontsize=11)
+    axes.set_title("Per-atom stress along the run")
     sample = gather_stresses(read_frames(result.trajectory))
     if sample is None:
         axes.text(0.5, 0.5, "no per-atom stress", transform=axes.transAxes, ha="center", color=GREY)
         return
     values = pressure(sample.stresses_GPa)
-    low, high = np.percentile(values, [0.1, 99.9])
-    bins = np.linspace(low, high, int(np.clip(len(values) ** 0.5, 10, 50))).tolist() if high > low else 10
-    for symbol, color in _colored(sample.symbols):
-        mine = values[sample.symbols == symbol]
-        axes.hist(mine, bins=bins, density=True, histtype="stepfilled", color=color, alpha=0.25)
-        axes.hist(mine, bins=bins, density=True, histtype="step", color=color, linewidth=1.5, label=symbol)
+    colors = dict(_colored(sample.symbols))
+    draw_histogram(axes, {symbol: values[sample.symbols == symbol] for symbol in colors}, list(colors.values()))
     axes.set(xlabel="pressure of an atom / GPa", ylabel="probability density / 1/GPa")
     axes.legend(loc="best", frameon=False)
 

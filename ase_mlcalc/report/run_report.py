@@ -11,13 +11,13 @@ import numpy as np
 from ase.data import atomic_numbers
 from jinja2 import Environment, StrictUndefined
 
+from ase_mlcalc import plots
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.md.drift import Slope
 from ase_mlcalc.md.frames import read_frames
 from ase_mlcalc.md.outcome import Outcome, RunResult, read_results
 from ase_mlcalc.md.thermo import THERMO_FILE, Series, read_thermo
-from ase_mlcalc.report import plots
 from ase_mlcalc.report.stresses import StressSample, gather_stresses, pressure, von_mises
 
 REPORT_FILE = "report.html"

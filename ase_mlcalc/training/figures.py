@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from ase.units import GPa
 
-from ase_mlcalc.report.plots import ParityPanel, parity_plot
+from ase_mlcalc.plots import ParityPanel, parity_plot
 from ase_mlcalc.training.metrics import Comparison
 
 PANELS: dict[str, tuple[str, str, float]] = {

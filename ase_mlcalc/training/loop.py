@@ -24,9 +24,9 @@ from ase_mlcalc.data.frames import Frame, Sample, collate, require, to_sample
 from ase_mlcalc.errors import ConfigError, DataError, NumericalError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.model import Model
+from ase_mlcalc.plots import learning_curves
 from ase_mlcalc.potential import Baseline, Derived, derive
 from ase_mlcalc.properties import Properties
-from ase_mlcalc.report.plots import learning_curves
 from ase_mlcalc.training import state as states
 from ase_mlcalc.training.config import TrainJob, resolve_model, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load

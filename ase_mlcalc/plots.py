@@ -83,11 +83,11 @@ def parity_plot(path: Path, panels: Sequence[ParityPanel]) -> None:
     """
     columns = 2 if len(panels) == 4 else min(3, max(1, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
-    figure = _figure(4.0 * columns, 3.9 * rows)
+    figure = new_figure(4.0 * columns, 3.9 * rows)
     for position, panel in enumerate(panels):
-        axes = _axes(figure, rows, columns, position)
+        axes = new_axes(figure, rows, columns, position)
         _draw_parity(figure, axes, panel)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_parity(figure: Figure, axes: Axes, panel: ParityPanel) -> None:
@@ -161,13 +161,13 @@ def learning_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     panels = [(label, values) for label, values in panels if np.isfinite(values).any()]
     columns = 2 if len(panels) > 1 else 1
     n_rows = max(1, math.ceil(len(panels) / columns))
-    figure = _figure(5.2 * columns, 3.4 * n_rows)
+    figure = new_figure(5.2 * columns, 3.4 * n_rows)
     for position, (label, values) in enumerate(panels):
-        axes = _axes(figure, n_rows, columns, position)
+        axes = new_axes(figure, n_rows, columns, position)
         given = np.isfinite(values)
         axes.plot(epoch[given], values[given], color=COLORS[position % len(COLORS)], linewidth=1.4)
         if (values[given] > 0).all():
-            _logarithmic(axes)
+            logarithmic(axes)
         if label.startswith("validation"):
             best = int(np.nanargmin(values))
             axes.plot(epoch[best], values[best], "o", color=COLORS[position], markersize=5)
@@ -176,8 +176,8 @@ def learning_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
         axes.set_xlabel("epoch")
         _add_minutes(axes, epoch, column("minutes"))
     if not panels:
-        _say(_axes(figure, 1, 1, 0), "nothing has been logged yet")
-    _save(figure, path)
+        _say(new_axes(figure, 1, 1, 0), "nothing has been logged yet")
+    save(figure, path)
 
 
 def _add_minutes(axes: Axes, epoch: Array, minutes: Array) -> None:
@@ -204,10 +204,10 @@ def _add_minutes(axes: Axes, epoch: Array, minutes: Array) -> None:
 
 def time_traces(path: Path, traces: Sequence[Trace], stages: Sequence[Stage]) -> None:
     """Quantities of a run against time, one above the other; stages are shaded in turn and named on top."""
-    figure = _figure(9.0, 0.6 + 1.9 * max(1, len(traces)))
+    figure = new_figure(9.0, 0.6 + 1.9 * max(1, len(traces)))
     first: Axes | None = None
     for position, trace in enumerate(traces):
-        axes = _axes(figure, len(traces), 1, position, sharex=first)
+        axes = new_axes(figure, len(traces), 1, position, sharex=first)
         first = first or axes
         time, values = _thinned(trace.time_ps, trace.values)
         axes.plot(time, values, color=COLORS[position % len(COLORS)], linewidth=0.9)
@@ -224,11 +224,11 @@ def time_traces(path: Path, traces: Sequence[Trace], stages: Sequence[Stage]) ->
         else:
             axes.set_xlabel("time / ps")
     if first is None:
-        _say(_axes(figure, 1, 1, 0), "no rows")
+        _say(new_axes(figure, 1, 1, 0), "no rows")
     else:
         _name_stages(first, stages)
     figure.align_ylabels()
-    _save(figure, path)
+    save(figure, path)
 
 
 def _name_stages(axes: Axes, stages: Sequence[Stage]) -> None:
@@ -245,9 +245,9 @@ def _name_stages(axes: Axes, stages: Sequence[Stage]) -> None:
 
 def drift_plot(path: Path, panels: Sequence[DriftPanel]) -> None:
     """A conserved quantity against time with its least-squares line, one panel a stage."""
-    figure = _figure(9.0, 3.3 * max(1, len(panels)))
+    figure = new_figure(9.0, 3.3 * max(1, len(panels)))
     for position, panel in enumerate(panels):
-        axes = _axes(figure, len(panels), 1, position)
+        axes = new_axes(figure, len(panels), 1, position)
         time, values = _thinned(panel.time_ps, panel.values - panel.intercept)
         axes.plot(time, values, color=COLORS[5], linewidth=0.7, label="run")
         ends = np.array([panel.time_ps[0], panel.time_ps[-1]])
@@ -260,38 +260,45 @@ def drift_plot(path: Path, panels: Sequence[DriftPanel]) -> None:
         axes.set_xlabel("time / ps")
         axes.legend(loc="upper right", frameon=False, ncols=2)
         _note(axes, panel.text)
-    _save(figure, path)
+    save(figure, path)
 
 
 def histograms(path: Path, panels: Sequence[HistogramPanel]) -> None:
-    """Distributions side by side, outlines in one colour a group; at most 0.1 % of a group is cut off on each side."""
-    figure = _figure(3.7 * max(1, len(panels)), 3.4)
+    """Distributions side by side; see `draw_histogram`."""
+    figure = new_figure(3.7 * max(1, len(panels)), 3.4)
     for position, panel in enumerate(panels):
-        axes = _axes(figure, 1, len(panels), position)
-        together = np.concatenate(list(panel.values.values()))
-        # of each group, and exact values: a rare element must not be cut off altogether
-        ends = [np.percentile(values, [0.1, 99.9], method="nearest") for values in panel.values.values()]
-        low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-        low, high = (low - 0.5, high + 0.5) if high - low < 1e-12 else (low, high)
-        bins = np.linspace(low, high, int(np.clip(len(together) ** 0.5, 12, 60)) + 1).tolist()
-        for (label, values), color in zip(panel.values.items(), _cycle(COLORS), strict=False):
-            axes.hist(values, bins=bins, density=True, histtype="stepfilled", color=color, alpha=0.15)
-            axes.hist(values, bins=bins, density=True, histtype="step", color=color, linewidth=1.5, label=label)
+        axes = new_axes(figure, 1, len(panels), position)
+        draw_histogram(axes, panel.values, _cycle(COLORS))
         axes.set_ylim(0.0, 1.12 * axes.get_ylim()[1])
-        axes.set_xlim(low, high)
         axes.set_xlabel(panel.label)
         axes.set_ylabel("probability density / 1/GPa" if position == 0 else "")
         # the legend stands where the last panel is emptiest
         if position == len(panels) - 1:
             axes.legend(loc="best", frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _figure(width_inch: float, height_inch: float) -> Figure:
+def draw_histogram(axes: Axes, values: Mapping[str, Array], colors: Sequence[str]) -> None:
+    """Distributions as outlines, one colour a group; at most 0.1 % of a group is cut off on each side."""
+    # of each group, and exact values: a rare element must not be cut off altogether
+    ends = [np.percentile(group, [0.1, 99.9], method="nearest") for group in values.values()]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    low, high = (low - 0.5, high + 0.5) if high - low < 1e-12 else (low, high)
+    count = sum(len(group) for group in values.values())
+    bins = np.linspace(low, high, int(np.clip(count**0.5, 12, 60)) + 1).tolist()
+    for (label, group), color in zip(values.items(), colors, strict=False):
+        axes.hist(group, bins=bins, density=True, histtype="stepfilled", color=color, alpha=0.15)
+        axes.hist(group, bins=bins, density=True, histtype="step", color=color, linewidth=1.5, label=label)
+    axes.set_xlim(low, high)
+
+
+def new_figure(width_inch: float, height_inch: float) -> Figure:
+    """An empty figure that belongs to no window and no global state."""
     return Figure(figsize=(width_inch, height_inch), layout="constrained", facecolor="white")
 
 
-def _axes(figure: Figure, rows: int, columns: int, position: int, sharex: Axes | None = None) -> Axes:
+def new_axes(figure: Figure, rows: int, columns: int, position: int, sharex: Axes | None = None) -> Axes:
+    """Axes in the common style at a position of a grid."""
     axes: Axes = figure.add_subplot(rows, columns, position + 1, sharex=sharex)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -304,7 +311,7 @@ def _axes(figure: Figure, rows: int, columns: int, position: int, sharex: Axes |
     return axes
 
 
-def _logarithmic(axes: Axes) -> None:
+def logarithmic(axes: Axes) -> None:
     """A logarithmic y axis with ticks at 1, 2 and 5, written as plain numbers."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -338,6 +345,7 @@ def _thinned(time: Array, values: Array) -> tuple[Array, Array]:
     return time[::stride], values[::stride]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     with atomic_path(Path(path)) as part:
         figure.savefig(part, format="png", dpi=_DPI)
