@@ -78,8 +78,9 @@ class Model(nn.Module, ABC):
             raise TypeError(f"model {name!r} declares no outputs")
         if not isinstance(cls.__dict__.get("Config"), type) or not issubclass(cls.Config, ModelConfig):
             raise TypeError(f"model {name!r} needs a class attribute Config derived from ModelConfig")
-        if name in _REGISTRY and _REGISTRY[name].__qualname__ != cls.__qualname__:
-            raise TypeError(f"two models are named {name!r}: {_REGISTRY[name].__module__} and {cls.__module__}")
+        earlier = _REGISTRY.get(name, cls)
+        if (earlier.__module__, earlier.__qualname__) != (cls.__module__, cls.__qualname__):  # not a module read anew
+            raise TypeError(f"two models are named {name!r}: {_described(earlier)} and {_described(cls)}; rename one")
         cls.name = name
         cls.outputs = frozenset(outputs)
         _REGISTRY[name] = cls
@@ -134,6 +135,10 @@ def check_species(numbers: Sequence[int], known: Sequence[int], what: str) -> No
         got = ", ".join(f"{chemical_symbols[z]} (Z={z})" for z in unknown)
         have = ", ".join(chemical_symbols[z] for z in known)
         raise SpeciesError(f"{what} does not know {got}; it knows {have}: use or train a model with these elements")
+
+
+def _described(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 _REGISTRY: dict[str, type[Model]] = {}

@@ -1,0 +1,50 @@
+"""The contract of a model is enforced where its class is written."""
+
+import pytest
+
+from ase_mlcalc.model import Model, ModelConfig, lookup
+from ase_mlcalc.properties import Properties
+from ase_mlcalc.testing import temporary_models
+
+
+@pytest.fixture(autouse=True)
+def _forget_models():
+    with temporary_models():
+        yield
+
+
+def define(name, outputs=frozenset({"energies"}), module="third_party", config=ModelConfig):
+    """A class of a model as a module of that name would write it."""
+
+    def forward(_self, _graph):
+        return Properties()
+
+    body = {"Config": config, "forward": forward, "__module__": module, "__qualname__": "SchNet"}
+    return type(Model)("SchNet", (Model,), body, name=name, outputs=set(outputs))
+
+
+def test_a_name_is_taken_once_whatever_the_class_is_called():
+    ours = lookup("schnet")
+    with pytest.raises(TypeError, match=r"two models are named 'schnet': ase_mlcalc\..*third_party\.SchNet; rename"):
+        define("schnet")
+    assert lookup("schnet") is ours
+
+
+def test_a_module_that_is_read_anew_replaces_its_model():
+    define("toy")
+    again = define("toy")
+    assert lookup("toy") is again
+
+
+def test_class_lines_that_promise_nothing_are_refused():
+    with pytest.raises(TypeError, match="declares no outputs"):
+        define("toy", outputs=())
+    with pytest.raises(ValueError, match="unknown properties"):
+        define("toy", outputs={"enegies"})
+    with pytest.raises(TypeError, match="needs a class attribute Config"):
+        define("toy", config=dict)
+
+
+def test_models_are_final():
+    with pytest.raises(TypeError, match="models are final"):
+        type("Better", (lookup("schnet"),), {"Config": ModelConfig}, name="better", outputs={"energies"})
