@@ -305,7 +305,6 @@ def new_axes(figure: Figure, rows: int, columns: int, position: int, sharex: Axe
     axes.grid(visible=True, color="#e5e7eb", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=9)
-    axes.title.set_fontsize(11)
     axes.xaxis.label.set_fontsize(10)
     axes.yaxis.label.set_fontsize(10)
     return axes

@@ -75,7 +75,7 @@ def _forces(axes: Axes, predictions: Path) -> None:
         axes.plot([], [], ".", color=color, label=symbol)
     error = 1000.0 * np.abs(predicted - labels).mean()
     axes.set(xlim=(low, high), ylim=(low, high), xlabel="reference / eV/Å", ylabel="predicted / eV/Å")
-    axes.set_title(f"Forces on structures held back\nMAE {error:.3g} meV/Å")
+    axes.set_title(f"Forces on structures held back\nMAE {error:.3g} meV/Å", fontsize=11)
     axes.legend(loc="upper left", frameon=False, markerscale=2, handletextpad=0.1)
 
 
@@ -98,7 +98,7 @@ def _learning(axes: Axes, log: Path) -> None:
     logarithmic(axes)
     axes.margins(y=0.2)
     axes.set(xlabel="training time / minutes", ylabel="MAE")
-    axes.set_title("Learning")
+    axes.set_title("Learning", fontsize=11)
 
 
 def _energy(axes: Axes, result: RunResult) -> None:
@@ -112,14 +112,14 @@ def _energy(axes: Axes, result: RunResult) -> None:
     if result.drift is not None:
         title += f"\ndrift of the total energy {result.drift.slope:+.2g} ± {result.drift.stderr:.1g} meV/atom/ps"
     axes.set(xlabel="time / ps", ylabel="energy less its mean / meV/atom", xlim=(time[0], time[-1]))
-    axes.set_title(title.replace("-", "−").replace("Constant−", "Constant-"))
+    axes.set_title(title.replace("-", "−").replace("Constant−", "Constant-"), fontsize=11)
     axes.margins(y=0.18)
     axes.legend(loc="upper right", frameon=False, ncols=2)
 
 
 def _pressures(axes: Axes, result: RunResult) -> None:
     """Distribution of the per-atom pressure by element."""
-    axes.set_title("Per-atom stress along the run")
+    axes.set_title("Per-atom stress along the run", fontsize=11)
     sample = gather_stresses(read_frames(result.trajectory))
     if sample is None:
         axes.text(0.5, 0.5, "no per-atom stress", transform=axes.transAxes, ha="center", color=GREY)
