@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ase_mlcalc import checkpoint
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
-from ase_mlcalc.graph import from_atoms
+from ase_mlcalc.graph import from_atoms, has_volume
 from ase_mlcalc.model import Model, check_species
 from ase_mlcalc.neighbors import NeighborList
 from ase_mlcalc.potential import Derived, Potential
@@ -89,7 +89,7 @@ class MLCalculator(Calculator):
             self.results = self._evaluate(self._current_atoms())
         for name in properties or ():
             if name in ("stress", "stresses") and name in self.implemented_properties and name not in self.results:
-                rank = self._current_atoms().cell.rank
+                rank = np.linalg.matrix_rank(self._current_atoms().cell.array)
                 raise PropertyNotImplementedError(
                     f"{name} needs a cell with three independent vectors, this one has rank {rank}; "
                     "set atoms.cell (a volume is never invented)"
@@ -113,14 +113,14 @@ class MLCalculator(Calculator):
         check_species(atoms.numbers, self.potential.species, "the potential")
         graph = from_atoms(atoms, self.potential.cutoff, self._neighbors).to(self.potential.device)
         self.evaluations += 1
-        return _ase_results(self.potential(graph), has_volume=atoms.cell.rank == 3)
+        return _ase_results(self.potential(graph), with_stress=has_volume(atoms))
 
 
-def _ase_results(properties: Properties, *, has_volume: bool) -> dict[str, Any]:
+def _ase_results(properties: Properties, *, with_stress: bool) -> dict[str, Any]:
     """Tensors to ASE's arrays; refuses NaN and Inf, which ASE's integrators would carry on with."""
     results: dict[str, Any] = {}
     for name in sorted(properties.given()):
-        if name in ("stress", "stresses") and not has_volume:
+        if name in ("stress", "stresses") and not with_stress:
             continue
         value = getattr(properties, name).detach().cpu().double().numpy()
         if not np.isfinite(value).all():

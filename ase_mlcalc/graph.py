@@ -13,6 +13,8 @@ from ase_mlcalc.neighbors import NeighborList
 
 OVERLAP_ANGSTROM = 1e-3
 """Two atoms closer than this are taken as one atom entered twice."""
+SMALLEST_VOLUME_A3 = 1e-9
+"""A cell that spans less has no volume, and a structure in it no stress."""
 
 
 class Graph(NamedTuple):
@@ -86,6 +88,11 @@ def from_atoms(atoms: Atoms, cutoff: float, neighbors: NeighborList | None = Non
         shifts=torch.from_numpy(pairs.shifts.astype(np.float64)),
         vectors=torch.from_numpy(vectors),
     )
+
+
+def has_volume(atoms: Atoms) -> bool:
+    """Whether the three cell vectors of a structure are independent, without which there is no stress."""
+    return bool(abs(np.linalg.det(atoms.cell.array)) > SMALLEST_VOLUME_A3)
 
 
 def _refuse_overlaps(centers: np.ndarray, neighbors: np.ndarray, vectors: np.ndarray) -> None:

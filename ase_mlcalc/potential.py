@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ase_mlcalc.errors import ModelError
-from ase_mlcalc.graph import Graph, isolated_atoms
+from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph, isolated_atoms
 from ase_mlcalc.model import Model
 from ase_mlcalc.properties import Properties
 
@@ -217,8 +217,9 @@ def _sum_over(graph: Graph, values: Tensor) -> Tensor:
 def _per_volume(graph: Graph, virials: Tensor) -> Tensor:
     volume_b = torch.linalg.det(graph.cell).abs()
     # the division stays finite where there is no volume, so that NaN does not reach the gradients of other structures
-    solid_n = (volume_b > 1e-9)[graph.system][:, None, None]
-    safe_n = torch.where(volume_b > 1e-9, volume_b, 1.0)[graph.system][:, None, None]
+    solid_b = volume_b > SMALLEST_VOLUME_A3
+    solid_n = solid_b[graph.system][:, None, None]
+    safe_n = torch.where(solid_b, volume_b, 1.0)[graph.system][:, None, None]
     return torch.where(solid_n, virials / safe_n, torch.nan)
 
 

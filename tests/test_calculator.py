@@ -323,7 +323,7 @@ def test_calculator_recovers_after_a_refusal():
     assert atoms.get_potential_energy() == energy
 
 
-@pytest.mark.parametrize("cell", [None, [5, 5, 0]])
+@pytest.mark.parametrize("cell", [None, [5, 5, 0], [[5, 0, 0], [0, 5, 0], [5, 5, 0]]])
 def test_stress_without_volume_is_refused_and_says_why(cell):
     atoms = with_calculator(Atoms(molecule("H2O"), cell=cell))
     for ask in (atoms.get_stress, atoms.get_stresses):

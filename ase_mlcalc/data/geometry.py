@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from ase import Atoms
 
+from ase_mlcalc.graph import has_volume
 from ase_mlcalc.neighbors import find_pairs
 
 ISOLATED_ANGSTROM = 8.0
@@ -52,8 +53,7 @@ def is_isolated_atom(atoms: Atoms) -> bool:
 
 def volume(atoms: Atoms) -> float:
     """Å³; NaN where the cell has no volume."""
-    cubic = abs(float(np.linalg.det(atoms.cell.array)))
-    return cubic if cubic > 1e-9 else float("nan")
+    return float(atoms.get_volume()) if has_volume(atoms) else float("nan")
 
 
 def fingerprint(atoms: Atoms) -> str:

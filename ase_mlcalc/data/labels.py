@@ -25,6 +25,7 @@ from torch import Tensor
 from ase_mlcalc.config import Section
 from ase_mlcalc.data.frames import Note, Provenance
 from ase_mlcalc.errors import DataError
+from ase_mlcalc.graph import has_volume
 from ase_mlcalc.properties import SPECS, Properties
 
 TENSORS = frozenset({"stress", "stresses"})
@@ -134,7 +135,7 @@ def _candidates(name: str, atoms: Atoms, keys: LabelKeys, notes: list[Note]) -> 
         value = _checked(name, origin, raw, len(atoms))
         if value is None:
             continue
-        if name in TENSORS and abs(np.linalg.det(atoms.cell.array)) < 1e-9:
+        if name in TENSORS and not has_volume(atoms):
             notes.append(Note(f"{name} from {origin} ignored: the cell has no volume"))
             continue
         yield Candidate(origin, -value / atoms.get_volume() if is_virial else value)

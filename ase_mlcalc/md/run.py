@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import ConfigError, ModelError, NumericalError, StructureError
+from ase_mlcalc.graph import has_volume
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.drift import energy_drift, fit_slope
 from ase_mlcalc.md.ensembles import integrator, set_initial_momenta
@@ -177,12 +178,12 @@ def _integrate(
 
 
 def _write_frame(atoms: Atoms, step: int, config: MDConfig, frames: FrameFile, *, with_stresses: bool) -> None:
-    has_volume = atoms.cell.rank == 3 and atoms.pbc.any()
+    with_stress = has_volume(atoms) and atoms.pbc.any()
     results = {
         "energy": quantity(atoms, "energy"),
         "forces": atoms.get_forces(apply_constraint=False),
-        "stress": quantity(atoms, "stress") if has_volume else None,
-        "stresses": quantity(atoms, "stresses") if has_volume and with_stresses else None,
+        "stress": quantity(atoms, "stress") if with_stress else None,
+        "stresses": quantity(atoms, "stresses") if with_stress and with_stresses else None,
     }
     frames.write(atoms, step, step * config.timestep_fs / 1000.0, results)
 

@@ -12,6 +12,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from numpy.typing import NDArray
 
 from ase_mlcalc.errors import DataError, NumericalError
+from ase_mlcalc.graph import has_volume
 from ase_mlcalc.md.velocities import temperature_K
 
 THERMO_FILE = "thermo.csv"
@@ -78,7 +79,7 @@ def quantity(atoms: Atoms, name: str) -> Any:
 
 
 def _pressure_GPa(atoms: Atoms, kinetic_eV: float) -> float | None:
-    if not atoms.pbc.all() or atoms.cell.rank < 3:
+    if not (atoms.pbc.all() and has_volume(atoms)):
         return None
     stress = quantity(atoms, "stress")
     if stress is None:

@@ -12,6 +12,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
+from ase_mlcalc.graph import has_volume
 from ase_mlcalc.testing import finite_difference, outcome, structures
 from ase_mlcalc.testing.outcome import CheckFailure, CheckResult, Judge, NotApplicable
 
@@ -58,7 +59,7 @@ class CalculatorSubject:
     @property
     def has_volume(self) -> bool:
         """Whether stress is defined."""
-        return bool(self.atoms.cell.rank == 3)
+        return has_volume(self.atoms)
 
     @cached_property
     def given(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ase_mlcalc.config import Section
 from ase_mlcalc.data.frames import Frame, counts, require
 from ase_mlcalc.errors import DataError
+from ase_mlcalc.graph import has_volume
 from ase_mlcalc.potential import DERIVED_FROM, Baseline
 from ase_mlcalc.properties import Properties
 
@@ -160,8 +161,8 @@ def _root_mean_square(frames: Sequence[Frame], name: str) -> float:
 def _refuse_stress_without_volume(frames: Sequence[Frame], weights: Mapping[str, float]) -> None:
     for frame in frames:
         for name in weights.keys() & {"stress", "stresses"}:
-            if getattr(frame.labels, name) is not None and frame.atoms.cell.rank < 3:
+            if getattr(frame.labels, name) is not None and not has_volume(frame.atoms):
                 raise DataError(
-                    f"{frame.source} is labelled with {name} but its cell has rank {frame.atoms.cell.rank}, so that it "
-                    "has no volume; remove the label or set the cell"
+                    f"{frame.source} is labelled with {name} but its cell vectors {frame.atoms.cell.tolist()} "
+                    "span no volume; remove the label or set the cell"
                 )
