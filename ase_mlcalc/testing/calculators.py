@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ase_mlcalc.graph import has_volume
 from ase_mlcalc.testing import finite_difference, outcome, structures
-from ase_mlcalc.testing.outcome import CheckFailure, CheckResult, Judge, NotApplicable
+from ase_mlcalc.testing.outcome import CheckResult, Judge, NotApplicable, run_check
 
 MECHANICAL = ("energy", "energies", "forces", "stress", "stresses")
 
@@ -303,20 +303,10 @@ def check_calculator(
         At the first check that fails; ``.name`` says which.
     """
     subject = CalculatorSubject(calculator, atoms, precision=precision)
-    return [_run(check, subject) for check in CALCULATOR_CHECKS]
-
-
-def _run(check: Callable[[CalculatorSubject, Judge], None], subject: CalculatorSubject) -> CheckResult:
-    name = check.__name__.removeprefix("check_")
-    try:
-        check(subject, Judge(name))
-    except NotApplicable as reason:
-        return CheckResult(name, "skipped", str(reason))
-    except CheckFailure:
-        raise
-    except Exception as error:
-        raise CheckFailure(name, f"the calculator raised {type(error).__name__}: {error}") from error
-    return CheckResult(name, "passed")
+    return [
+        run_check(check.__name__.removeprefix("check_"), check, subject, "the calculator")
+        for check in CALCULATOR_CHECKS
+    ]
 
 
 # ----- helpers --------------------------------------------------------------------------------------------------------

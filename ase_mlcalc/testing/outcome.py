@@ -1,6 +1,7 @@
 """How a check ends, the comparisons that checks are made of, and their tolerances."""
 
-from typing import Any, Literal, NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
@@ -59,6 +60,9 @@ class CheckResult(NamedTuple):
     reason: str = ""
 
 
+Subject = TypeVar("Subject")
+
+
 class Judge:
     """The comparisons of one check, which fail under its name."""
 
@@ -98,6 +102,25 @@ class Judge:
         if a.shape != b.shape or not np.array_equal(a, b, equal_nan=True):
             detail = "shapes" if a.shape != b.shape else f"{float(np.nanmax(np.abs(a - b), initial=0.0)):.3e}"
             self.fail(f"{what} is not the same bit by bit", detail, "no difference")
+
+
+def run_check(name: str, check: Callable[[Subject, Judge], None], subject: Subject, whose: str) -> CheckResult:
+    """Run one check on a subject, which is called `whose` where it raises by itself.
+
+    Raises
+    ------
+    CheckFailure
+        The check does not hold, or the subject raised.
+    """
+    try:
+        check(subject, Judge(name))
+    except NotApplicable as reason:
+        return CheckResult(name, "skipped", str(reason))
+    except CheckFailure:
+        raise
+    except Exception as error:
+        raise CheckFailure(name, f"{whose} raised {type(error).__name__}: {error}") from error
+    return CheckResult(name, "passed")
 
 
 def array(values: Any) -> np.ndarray[Any, Any]:
