@@ -1,5 +1,8 @@
 """The contract of a model is enforced where its class is written."""
 
+import subprocess
+import sys
+
 import pytest
 
 from ase_mlcalc.model import Model, ModelConfig, lookup
@@ -48,3 +51,14 @@ def test_class_lines_that_promise_nothing_are_refused():
 def test_models_are_final():
     with pytest.raises(TypeError, match="models are final"):
         type("Better", (lookup("schnet"),), {"Config": ModelConfig}, name="better", outputs={"energies"})
+
+
+def test_temporary_models_forget_none_of_the_package():
+    code = """
+from ase_mlcalc.model import lookup
+from ase_mlcalc.testing import temporary_models
+with temporary_models():  # nothing has asked for a model before
+    lookup("schnet")
+lookup("schnet")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)  # noqa: S603

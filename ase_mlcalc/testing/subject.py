@@ -137,7 +137,7 @@ def _perturb(model: Model, amount: float) -> None:
 @contextmanager
 def temporary_models() -> Iterator[None]:
     """Forget on leaving every model class that was defined inside; for toy models in tests."""
-    known = dict(model_module._REGISTRY)  # noqa: SLF001
+    known = model_module.registered()  # and so imported before, or the package's own would be forgotten, too
     try:
         yield
     finally:
