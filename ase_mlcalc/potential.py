@@ -15,8 +15,8 @@ total energy :math:`g_{ij} = \partial E / \partial r_{ij}` over directed edges (
 
 so that forces sum to zero and the energy does not depend on where the structure is, for any model.  The split of
 :math:`\sigma` over atoms, half of each edge to each of its ends and the symmetric part kept, is the definition
-``edge``: the one of LAMMPS' ``compute stress/atom`` for pair and EAM potentials (Thompson, Plimpton and Mattson,
-J. Chem. Phys. 131, 154107 (2009), eqs. 1-3, with half of a pair's virial for each atom).
+``edge``: for pair and EAM potentials the one of LAMMPS' ``compute stress/atom``, half of the virial of a pair to each
+atom (Thompson, Plimpton and Mattson, J. Chem. Phys. 131, 154107 (2009), treat many-body terms and periodic cells).
 """
 
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ small network makes from the distance alone:
 with Gaussians e, the filter network W, atom-wise layers A and B, and the smooth envelope u.  Distances are all that
 enters, so energies are invariant under rotations and mirrors.
 
-Published: Schütt, Sauceda, Kindermans, Tkatchenko and Müller, J. Chem. Phys. 148, 241722 (2018), eqs. 4-7 and figure 2.
+Published: Schütt, Sauceda, Kindermans, Tkatchenko and Müller, J. Chem. Phys. 148, 241722 (2018).
 Different here: the paper has no cutoff function, we multiply every filter by a polynomial envelope so that forces are
 continuous at the cutoff; the second layer of the filter network is linear; sums over neighbours are divided by the
 square root of a typical neighbour count, so that features stay of order one.
@@ -38,7 +38,7 @@ class SchNetConfig(NetworkConfig):
 
 
 class ShiftedSoftplus(nn.Module):
-    """ln(e^x / 2 + 1 / 2): smooth, zero at zero (eq. 2 of the paper)."""
+    """ln(e^x / 2 + 1 / 2): smooth, zero at zero."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Element-wise."""

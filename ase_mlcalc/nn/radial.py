@@ -56,7 +56,7 @@ class GaussianBasis(nn.Module):
 
     .. math:: e_k(d) = \exp(-\gamma (d - \mu_k)^2), \qquad \gamma = 1 / (2 \Delta\mu^2)
 
-    Reference: Schütt et al., J. Chem. Phys. 148, 241722 (2018), eq. 7.
+    Reference: Schütt et al., J. Chem. Phys. 148, 241722 (2018) (SchNet).
     """
 
     centers: Tensor
