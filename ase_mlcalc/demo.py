@@ -24,7 +24,7 @@ from ase_mlcalc.config import read_toml, toml_value, validate
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.sets import water16
 from ase_mlcalc.errors import MLCalcError
-from ase_mlcalc.files import write_text, write_with
+from ase_mlcalc.files import atomic_path, write_text
 from ase_mlcalc.md import MDJob, RunResult, run_job
 from ase_mlcalc.model import Model
 from ase_mlcalc.report import write_report
@@ -251,7 +251,8 @@ n_validation = {plan.n_validation}
 
 def _md_job(out: Path, plan: Plan, model: Path, start: Atoms) -> MDJob:
     """Write ``md.toml`` and its structure, and read it as ``ase-mlcalc md`` does."""
-    write_with(out / STRUCTURE_FILE, lambda part: ase.io.write(part, start, format="extxyz"))
+    with atomic_path(out / STRUCTURE_FILE) as part:
+        ase.io.write(part, start, format="extxyz")
     text = f"""\
 # ase-mlcalc md {MD_FILE}
 [job]

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,9 +43,3 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8")
-
-
-def write_with(path: Path, writer: Callable[[Path], object]) -> None:
-    """Let `writer` write to a temporary path that then replaces `path`."""
-    with atomic_path(path) as part:
-        writer(part)

@@ -12,8 +12,8 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from ase_mlcalc.data.frames import counts
-from ase_mlcalc.data.read import LabelKeys, read_frames, require
+from ase_mlcalc.data.frames import counts, require
+from ase_mlcalc.data.read import LabelKeys, read_frames
 from ase_mlcalc.errors import DataError
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from ase_mlcalc.errors import MLCalcError
-from ase_mlcalc.files import atomic_path, write_text, write_with
+from ase_mlcalc.files import atomic_path, write_text
 
 
 def names(folder):
@@ -22,23 +22,19 @@ def test_text_replaces_the_earlier_file(tmp_path):
 
 
 def test_writer_gets_a_path_in_the_same_folder(tmp_path):
-    seen = []
-    write_with(tmp_path / "a.bin", lambda part: (seen.append(part), part.write_bytes(b"12")))
+    with atomic_path(tmp_path / "a.bin") as part:
+        part.write_bytes(b"12")
     assert (tmp_path / "a.bin").read_bytes() == b"12"
-    assert seen[0].parent == tmp_path
+    assert part.parent == tmp_path
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_failure_in_between_leaves_the_earlier_file(tmp_path, error):
     path = tmp_path / "a.txt"
     write_text(path, "good")
-
-    def half(part):
+    with pytest.raises(error), atomic_path(path) as part:  # noqa: PT012  (what goes wrong goes wrong half-way)
         part.write_text("ha")
         raise error
-
-    with pytest.raises(error):
-        write_with(path, half)
     assert path.read_text() == "good"
     assert names(tmp_path) == ["a.txt"]
 

@@ -20,9 +20,9 @@ from ase_mlcalc.md import (
     MDJob,
     Outcome,
     clear_run,
-    read_frames,
     read_results,
     read_thermo,
+    read_trajectory,
     run_job,
     run_md,
 )
@@ -95,7 +95,7 @@ def test_nve_is_ases_velocity_verlet_and_conserves_energy(tmp_path):
 def test_thermo_rows_are_what_ase_gives_at_that_frame(tmp_path):
     run_md(argon(), NVE, tmp_path, progress=False)
     rows = read_thermo(tmp_path / "thermo.csv")["md"]
-    frames = list(read_frames(tmp_path / "md.traj"))
+    frames = list(read_trajectory(tmp_path / "md.traj"))
     assert [frame.info["step"] for frame in frames] == list(range(0, 101, 10))
     for frame in frames:
         row = int(np.flatnonzero(rows["step"] == frame.info["step"])[0])
@@ -113,7 +113,7 @@ def test_thermo_rows_are_what_ase_gives_at_that_frame(tmp_path):
 def test_frames_hold_results_and_sampled_stresses(tmp_path):
     config = NVE.model_copy(update={"frames_every_fs": 20, "stresses_every_fs": 50})
     run_md(argon(), config, tmp_path, progress=False)
-    frames = {frame.info["step"]: frame for frame in read_frames(tmp_path / "md.traj")}
+    frames = {frame.info["step"]: frame for frame in read_trajectory(tmp_path / "md.traj")}
     assert sorted(frames) == sorted({*range(0, 101, 10), 0, 25, 50, 75, 100})
     assert [step for step, frame in frames.items() if "stresses" in frame.calc.results] == [0, 25, 50, 75, 100]
     results = frames[75].calc.results
@@ -124,7 +124,7 @@ def test_frames_hold_results_and_sampled_stresses(tmp_path):
 def test_last_frame_is_the_exact_final_state(tmp_path):
     atoms = copper()
     run_md(atoms, MDConfig(time_ps=0.0235, frames_every_fs=10), tmp_path, progress=False)
-    last = list(read_frames(tmp_path / "md.traj"))[-1]
+    last = list(read_trajectory(tmp_path / "md.traj"))[-1]
     assert last.info["step"] == 47
     assert np.array_equal(last.positions, atoms.positions)
     assert np.array_equal(last.get_momenta(), atoms.get_momenta())
@@ -190,7 +190,7 @@ def test_stages_share_a_folder_and_continue(tmp_path):
     keep = MDConfig(ensemble="nve", initial_velocities="keep", time_ps=0.01)
     run_md(atoms, keep, tmp_path, name="nve", progress=False)
     assert list(read_thermo(tmp_path / "thermo.csv")) == ["nvt", "nve"]
-    first = next(read_frames(tmp_path / "nve.traj"))
+    first = next(read_trajectory(tmp_path / "nve.traj"))
     assert np.array_equal(first.positions, end)
     assert first.get_kinetic_energy() > 0
     assert np.abs(first.get_momenta().sum(axis=0)).max() < 1e-12
@@ -232,10 +232,10 @@ def test_nan_stops_the_run_at_the_last_good_frame(tmp_path, how):
     run_md(unbroken, MDConfig(time_ps=0.005), tmp_path / "unbroken", progress=False)
     assert np.array_equal(atoms.positions, unbroken.positions)
     assert np.array_equal(atoms.get_momenta(), unbroken.get_momenta())
-    last = list(read_frames(tmp_path / "hot.traj"))[-1]
+    last = list(read_trajectory(tmp_path / "hot.traj"))[-1]
     assert last.info["step"] == 10
     assert np.array_equal(last.positions, atoms.positions)
-    failed = list(read_frames(tmp_path / "hot-failed.traj"))
+    failed = list(read_trajectory(tmp_path / "hot-failed.traj"))
     assert len(failed) == 1
     assert np.isfinite(failed[0].positions).all()
     rows = read_thermo(tmp_path / "thermo.csv")["hot"]
@@ -308,7 +308,7 @@ def test_forces_without_energy_leave_columns_empty(tmp_path):
     assert np.isnan(read_thermo(tmp_path / "thermo.csv")["md"]["total_eV"]).all()
     assert result.drift is None
     assert result.heating is not None
-    assert set(next(read_frames(tmp_path / "md.traj")).calc.results) == {"forces"}
+    assert set(next(read_trajectory(tmp_path / "md.traj")).calc.results) == {"forces"}
 
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path):
@@ -348,12 +348,12 @@ def test_files_cut_short_by_a_kill_are_readable(tmp_path):
     n_rows = len(read_thermo(thermo)["md"]["step"])
     thermo.write_text(thermo.read_text()[:-25])
     assert len(read_thermo(thermo)["md"]["step"]) == n_rows - 1
-    n_frames = len(list(read_frames(trajectory)))
+    n_frames = len(list(read_trajectory(trajectory)))
     content = trajectory.read_bytes()
     readable = []
     for cut in (0, 10, len(content) // 2, len(content) - 5000, len(content) - 5):
         trajectory.write_bytes(content[:cut])
-        readable.append(len(list(read_frames(trajectory))))
+        readable.append(len(list(read_trajectory(trajectory))))
     assert readable[:2] == [0, 0]
     assert readable == sorted(readable)
     assert n_frames // 3 < readable[2] < n_frames

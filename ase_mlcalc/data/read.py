@@ -15,14 +15,14 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from ase_mlcalc.data.frames import Frame, require
+from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.geometry import closest_contact
 from ase_mlcalc.data.labels import LABEL_KEYS, LabelKeys, available, resolve
 from ase_mlcalc.data.npz import read_npz
 from ase_mlcalc.errors import DataError, StructureError
 from ase_mlcalc.graph import OVERLAP_ANGSTROM
 
-__all__ = ["LabelKeys", "read_frames", "require"]
+__all__ = ["LabelKeys", "read_frames"]
 
 GROUP_KEYS = ("config_type", "group", "subset")
 NPZ = "npz"

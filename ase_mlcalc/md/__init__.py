@@ -2,7 +2,7 @@
 
 from ase_mlcalc.md.config import MDConfig, MDJob
 from ase_mlcalc.md.drift import Slope, energy_drift, fit_slope
-from ase_mlcalc.md.frames import read_frames
+from ase_mlcalc.md.frames import read_trajectory
 from ase_mlcalc.md.job import run_job
 from ase_mlcalc.md.outcome import Outcome, RunResult, clear_run, read_results
 from ase_mlcalc.md.run import run_md
@@ -17,9 +17,9 @@ __all__ = [
     "clear_run",
     "energy_drift",
     "fit_slope",
-    "read_frames",
     "read_results",
     "read_thermo",
+    "read_trajectory",
     "run_job",
     "run_md",
 ]

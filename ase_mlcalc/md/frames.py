@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ase import Atoms
@@ -24,9 +23,7 @@ class FrameFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._writer.close()
 
     def write(self, atoms: Atoms, step: int, time_ps: float, results: dict[str, Any]) -> None:
@@ -40,7 +37,7 @@ class FrameFile:
         self.last_step = step
 
 
-def read_frames(path: Path) -> Iterator[Atoms]:
+def read_trajectory(path: Path) -> Iterator[Atoms]:
     """Frames of a trajectory in order; a last frame that a kill cut short is left out."""
     try:
         reader = TrajectoryReader(str(path))

@@ -74,6 +74,8 @@ def run_md(atoms: Atoms, config: MDConfig, folder: Path | str, *, name: str = "m
         The starting structure is empty, its positions or momenta are not finite, or the potential refuses it.
     ModelError
         The calculator gives no forces.
+    KeyboardInterrupt
+        After the outcome of an interrupted run is on disk.
     """
     folder = Path(folder)
     _check_start(atoms)

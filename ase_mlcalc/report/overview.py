@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from ase_mlcalc.errors import DataError
-from ase_mlcalc.md.frames import read_frames
+from ase_mlcalc.md.frames import read_trajectory
 from ase_mlcalc.md.outcome import RunResult, read_results
 from ase_mlcalc.md.thermo import THERMO_FILE, read_thermo
 from ase_mlcalc.plots import COLORS, GREY, draw_histogram, logarithmic, new_axes, new_figure, save
@@ -120,7 +120,7 @@ def _energy(axes: Axes, result: RunResult) -> None:
 def _pressures(axes: Axes, result: RunResult) -> None:
     """Distribution of the per-atom pressure by element."""
     axes.set_title("Per-atom stress along the run", fontsize=11)
-    sample = gather_stresses(read_frames(result.trajectory))
+    sample = gather_stresses(read_trajectory(result.trajectory))
     if sample is None:
         axes.text(0.5, 0.5, "no per-atom stress", transform=axes.transAxes, ha="center", color=GREY)
         return

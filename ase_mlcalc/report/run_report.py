@@ -15,7 +15,7 @@ from ase_mlcalc import plots
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.md.drift import Slope
-from ase_mlcalc.md.frames import read_frames
+from ase_mlcalc.md.frames import read_trajectory
 from ase_mlcalc.md.outcome import Outcome, RunResult, read_results
 from ase_mlcalc.md.thermo import THERMO_FILE, Series, read_thermo
 from ase_mlcalc.report.stresses import StressSample, gather_stresses, pressure, von_mises
@@ -154,7 +154,7 @@ def _draw_drift(path: Path, stages: Sequence[_StageRows]) -> _Picture:
 def _last_stresses(results: Sequence[RunResult]) -> tuple[RunResult, StressSample | None]:
     """Per-atom stresses of the last stage that holds any: earlier stages prepare, the last one counts."""
     for result in reversed(results):
-        sample = gather_stresses(read_frames(result.trajectory))
+        sample = gather_stresses(read_trajectory(result.trajectory))
         if sample is not None:
             return result, sample
     return results[-1], None

@@ -7,6 +7,7 @@ number of threads the weights are equal to the last bit, whether or not the run 
 the learning rate follows the clock, which is not reproducible.
 """
 
+import copy
 import json
 import math
 import time
@@ -412,7 +413,7 @@ def _write_derived(run: _Run) -> None:
 
 def _best_model(run: _Run) -> Model:
     assert run.state.best_weights is not None  # there is a validation before every end
-    model = MovingAverage(run.state.model, 0.0).model
+    model = copy.deepcopy(run.state.average.model)
     model.load_state_dict(run.state.best_weights)
     return model
 
