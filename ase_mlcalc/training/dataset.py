@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.geometry import is_isolated_atom
@@ -47,7 +48,7 @@ def load(config: DataConfig) -> DataSet:
     Raises
     ------
     DataError
-        Unreadable files or labels, or fewer structures than asked for.
+        Unreadable files or labels, fewer structures than asked for, or an element in validation structures only.
     """
     frames = read_frames(config.train, keys=config.keys, format=config.format, index=config.index)
     alone = [frame for frame in frames if is_isolated_atom(frame.atoms)]
@@ -58,7 +59,7 @@ def load(config: DataConfig) -> DataSet:
         n_validation = len(held_back) if config.n_validation is None else config.n_validation
         chosen = split(len(bound), n_train, 0, config.seed)[0]
         held = split(len(held_back), 0, n_validation, config.seed)[1]
-        return DataSet(alone + _pick(bound, chosen), _pick(held_back, held))
+        return _comparable(DataSet(alone + _pick(bound, chosen), _pick(held_back, held)))
     if len(bound) < 2:
         raise DataError(
             f"{len(bound)} structures of several atoms cannot be split into training and validation; "
@@ -67,7 +68,21 @@ def load(config: DataConfig) -> DataSet:
     n_validation = max(1, len(bound) // 10) if config.n_validation is None else config.n_validation
     n_train = max(1, len(bound) - n_validation) if config.n_train is None else config.n_train
     chosen, held, _ = split(len(bound), n_train, n_validation, config.seed)
-    return DataSet(alone + _pick(bound, chosen), _pick(bound, held))
+    return _comparable(DataSet(alone + _pick(bound, chosen), _pick(bound, held)))
+
+
+def _comparable(data: DataSet) -> DataSet:
+    """Refuse an element that only the validation structures have: its E0 and its embedding would be made up."""
+    learned = {int(z) for frame in data.train for z in np.unique(frame.atoms.numbers)}
+    for frame in data.validation:
+        unseen = sorted({int(z) for z in np.unique(frame.atoms.numbers)} - learned)
+        if unseen:
+            raise DataError(
+                f"validation structure {frame.source} holds {', '.join(chemical_symbols[z] for z in unseen)}, which no "
+                "training structure has, so that its errors would mean nothing; choose another data.seed, more "
+                "training structures, or other validation files"
+            )
+    return data
 
 
 def _pick(frames: Sequence[Frame], indices: np.ndarray) -> list[Frame]:
