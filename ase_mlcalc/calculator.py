@@ -110,7 +110,7 @@ class MLCalculator(Calculator):
         return self.atoms
 
     def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
-        check_species(atoms.numbers, self.potential.species, "the potential")
+        check_species(np.unique(atoms.numbers).tolist(), self.potential.species, "the potential")
         graph = from_atoms(atoms, self.potential.cutoff, self._neighbors).to(self.potential.device)
         self.evaluations += 1
         return _ase_results(self.potential(graph), with_stress=has_volume(atoms))

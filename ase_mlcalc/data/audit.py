@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ase_mlcalc.data.baseline import SpeciesEnergyFit, fit_species_energy, residuals_per_atom
-from ase_mlcalc.data.checks import CHECKS, Labelled, Problem
+from ase_mlcalc.data.checks import CHECKS, Labelled, Problem, root_mean_square
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.geometry import is_isolated_atom, volume
 from ase_mlcalc.errors import DataError
@@ -127,7 +127,7 @@ def audit(frames: Sequence[Frame]) -> Audit:
     n_atoms = np.array([len(frame.atoms) for frame in frames])
     symbols = Counter(symbol for frame in frames for symbol in frame.atoms.symbols)
     sizes = np.where(bound, n_atoms, 0)
-    forces = [frame.labels.forces.numpy().ravel() for frame in frames if frame.labels.forces is not None]
+    forces = [frame.labels.forces.numpy() for frame in frames if frame.labels.forces is not None]
     return Audit(
         n_structures=len(frames),
         n_atoms=int(n_atoms.sum()),
@@ -144,7 +144,7 @@ def audit(frames: Sequence[Frame]) -> Audit:
             np.where(sizes > 0, mass / data.volume, np.nan) * DALTON_PER_CUBIC_ANGSTROM_IN_G_PER_CM3
         ),
         residual_eV_per_atom=_range(np.where(bound, data.residual, np.nan)),
-        force_rms_eV_per_A=float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else None,
+        force_rms_eV_per_A=root_mean_square(forces) if forces else None,
         max_force_eV_per_A=_range(data.max_force),
         pressure_GPa=_range(data.pressure / units.GPa),
         problems=[problem for check in CHECKS for problem in check(data)],

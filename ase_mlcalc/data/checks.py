@@ -4,7 +4,7 @@ Each check takes the whole data set and yields `Problem`s; none needs a model.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -188,7 +188,7 @@ def check_forces(data: Labelled) -> Iterator[Problem]:
     }
     if not forces:
         return
-    rms = float(np.sqrt(np.mean(np.concatenate([f.ravel() for f in forces.values()]) ** 2)))
+    rms = root_mean_square(forces.values())
     if rms == 0.0:
         yield Problem("error", f"all forces of {len(forces)} structures are zero; leave missing forces out instead")
         return
@@ -320,10 +320,10 @@ def _displacement(first: Atoms, second: Atoms) -> NDArray[np.float64]:
 
 def check_stress(data: Labelled) -> Iterator[Problem]:
     """Size of the stress, and its sign: a compressed solid or liquid pushes back."""
-    stress = [frame.labels.stress for frame in data.frames if frame.labels.stress is not None]
+    stress = [frame.labels.stress.numpy() for frame in data.frames if frame.labels.stress is not None]
     if not stress:
         return
-    rms = float(np.sqrt(np.mean(np.concatenate([value.numpy().ravel() for value in stress]) ** 2)))
+    rms = root_mean_square(stress)
     if rms == 0.0:
         yield Problem("error", f"all stresses of {len(stress)} structures are zero; leave missing stress out instead")
         return
@@ -443,6 +443,11 @@ CHECKS = (
     check_duplicates,
     check_outliers,
 )
+
+
+def root_mean_square(arrays: Iterable[NDArray[np.float64]]) -> float:
+    """Of all components of several arrays together."""
+    return float(np.sqrt(np.mean(np.concatenate([array.ravel() for array in arrays]) ** 2)))
 
 
 def robust_spread(values: NDArray[np.float64]) -> float:
