@@ -18,12 +18,14 @@ from training_cases import SCHNET, clusters, crystals, isolated_atoms, make_job,
 from ase_mlcalc import checkpoint
 from ase_mlcalc import model as models
 from ase_mlcalc.calculator import MLCalculator
-from ase_mlcalc.errors import CheckpointError, ConfigError, DataError, NumericalError
+from ase_mlcalc.errors import CheckpointError, ConfigError, DataError, MLCalcError, NumericalError
 from ase_mlcalc.model import Model, ModelConfig, SpeciesIndex
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.training import loop
+from ase_mlcalc.training.ema import MovingAverage
 from ase_mlcalc.training.evaluate import evaluate_files
 from ase_mlcalc.training.loop import train
+from ase_mlcalc.training.optimizers import make_optimizer
 from ase_mlcalc.training.state import STATE_FILE, TrainingState
 
 
@@ -235,6 +237,24 @@ def test_a_run_that_blows_up_says_so_and_keeps_what_it_had(no_pictures, tmp_path
             train(job, progress=False)
     assert checkpoint.load(job.output / "model.safetensors").properties >= {"forces"}
     assert [row["epoch"] for row in log(job.output)] == ["1", "2"]
+
+
+def test_a_full_disk_is_named_and_keeps_the_earlier_state(no_pictures, tmp_path, mixed):
+    resource = pytest.importorskip("resource")
+    job = make_job(tmp_path / "run", mixed, max_epochs=1)
+    train(job, progress=False)
+    before = (job.output / STATE_FILE).read_bytes()
+    model = models.lookup("schnet")(models.lookup("schnet").Config())
+    state = TrainingState(model, MovingAverage(model, 0.9), make_optimizer(model, job.train))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the system refuses to write more, as on a full disk
+    try:
+        with pytest.raises(MLCalcError, match=r"cannot write .*training_state\.pt.*free space"):
+            state.write(job.output, job, "another")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (job.output / STATE_FILE).read_bytes() == before
+    assert not list(job.output.glob(".*.part"))
 
 
 def test_minutes_limit_the_whole_command(no_pictures, tmp_path, mixed, monkeypatch):

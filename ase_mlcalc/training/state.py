@@ -4,6 +4,7 @@ The file is replaced atomically and is the only truth: checkpoint and log are wr
 resuming.  Order of structures and random numbers are functions of seed and epoch, so they need no state.
 """
 
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -66,8 +67,10 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             **{name: getattr(self, name) for name in self.PLAIN},
         }
+        packed = io.BytesIO()  # torch.save hides a full disk behind a RuntimeError; writing bytes does not
+        torch.save(contents, packed)
         with atomic_path(folder / STATE_FILE) as part:
-            torch.save(contents, part)
+            part.write_bytes(packed.getbuffer())
 
     def restore(self, contents: dict[str, Any]) -> None:
         """Take over what `read` returned."""
