@@ -47,8 +47,9 @@ class MLCalculator(Calculator):
 
     Raises
     ------
-    CheckpointError, SpeciesError, StructureError, NumericalError
-        Unreadable checkpoint; unknown element; structure that cannot be evaluated; NaN or Inf in the results.
+    CheckpointError, ConfigError, SpeciesError, StructureError, NumericalError
+        Unreadable checkpoint; a device that is not there or a wrong option; unknown element; structure that cannot be
+        evaluated; NaN or Inf in the results.
     PropertyNotImplementedError
         Stress without three independent cell vectors, or a property that the potential does not predict.
     """
@@ -150,8 +151,20 @@ def _as_potential(
         return potential
     if not isinstance(potential, Derived):
         raise ConfigError(f"device and dtype of a {type(potential).__name__} are set where it is made, not here")
-    model = copy.deepcopy(potential.model).to(device=device, dtype=_torch_dtype(dtype))
+    model = copy.deepcopy(potential.model).to(device=_usable(device), dtype=_torch_dtype(dtype))
     return Derived(model, potential.baseline)
+
+
+def _usable(device: str | torch.device | None) -> torch.device | None:
+    if device is None:
+        return None
+    try:
+        return torch.zeros(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device = {str(device)!r} cannot be used here ({reason}); use 'cpu' or leave it out"
+        ) from error
 
 
 def _torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:

@@ -281,6 +281,12 @@ def test_other_precisions_are_refused(dtype):
         MLCalculator(model(), dtype=dtype)
 
 
+@pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(ConfigError, match=f"device = '{device}' cannot be used here"):
+        MLCalculator(model(), device=device)
+
+
 def test_unknown_stress_definition_is_refused():
     with pytest.raises(ConfigError, match=r"'edge'.*got 'heat'"):
         MLCalculator(model(), stress_definition="heat")
