@@ -4,14 +4,14 @@ Edges are many (15 to 60 per atom) and only gather, scale and sum here; all prod
 mixing happen on atoms:
 
 1. density: each atom expands its surroundings in radial functions times spherical harmonics, one expansion for each
-   element (the atomic base of Drautz, Phys. Rev. B 99, 014104 (2019), eqs. 22-24), mixed to ``features`` channels;
+   element (the atomic base of Drautz, Phys. Rev. B 99, 014104 (2019)), mixed to ``features`` channels;
 2. product: channel-wise Clebsch-Gordan products of two linear mixtures raise the body order (the idea of MACE, Batatia
-   et al., NeurIPS 2022, eqs. 10-11, with one pairwise product in place of a symmetric contraction), and a small network
-   of the scalars changes scalars and gates the rest (Weiler et al., NeurIPS 2018, sec. 3.3);
+   et al., NeurIPS 2022, with one pairwise product in place of a symmetric contraction), and a small network of the
+   scalars changes scalars and gates the rest (gates: Weiler et al., NeurIPS 2018);
 3. ``n_interactions`` times: messages in fewer channels (``edge_features``), m_ij = R(r) h_j0 Y(r) + R'(r) h_j for each
    degree, so that neighbours pass on both where they are and how their own surroundings are turned (as l = 1 in PaiNN,
-   Schütt et al., ICML 2021, eqs. 7-8, and l = 0, 1, 2 in TensorNet, Simeon and De Fabritiis, NeurIPS 2023); then
-   step 2, which in the last layer keeps scalars only;
+   Schütt et al., ICML 2021, and l = 0, 1, 2 in TensorNet, Simeon and De Fabritiis, NeurIPS 2023); then step 2, which
+   in the last layer keeps scalars only;
 4. readout: a small network of the scalars of each atom.
 """
 

@@ -62,7 +62,7 @@ def _matrices_and_others(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.
 class MuonAdamW(torch.optim.Optimizer):
     """Muon for groups with ``learner="muon"``, AdamW (Loshchilov and Hutter, ICLR 2019) for ``learner="adamw"``.
 
-    Muon's step is scaled by the square root of the larger side of the matrix (Liu et al., arXiv:2502.16982, eq. 4), so
+    Muon's step is scaled by the square root of the larger side of the matrix (Liu et al., arXiv:2502.16982), so
     that its entries change by about the learning rate, as in AdamW: one learning rate serves both.
     """
 
