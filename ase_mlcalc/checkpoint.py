@@ -1,5 +1,6 @@
 """One ``.safetensors`` file per potential: weights and a JSON header.  Nothing is ever unpickled."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ase_mlcalc.errors import CheckpointError, ModelError
 from ase_mlcalc.files import atomic_path
@@ -34,6 +36,8 @@ class Header(BaseModel):
     baseline: dict[str, Any]
     units: dict[str, str]
     provenance: dict[str, Any]
+    weights_sha256: str | None = None
+    """Of the weights, because one flipped bit can go unnoticed in results; ``None`` is not checked."""
 
 
 def save(potential: Derived, path: Path | str, provenance: Mapping[str, Any] | None = None) -> None:
@@ -47,6 +51,7 @@ def save(potential: Derived, path: Path | str, provenance: Mapping[str, Any] | N
         What it was trained on and how; anything that JSON can hold.
     """
     model, baseline = potential.model, potential.baseline
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     header = Header(
         format_version=FORMAT_VERSION,
         package_version=_package_version(),
@@ -60,8 +65,8 @@ def save(potential: Derived, path: Path | str, provenance: Mapping[str, Any] | N
         },
         units=UNITS,
         provenance={"written": datetime.now(UTC).isoformat(timespec="seconds"), **(provenance or {})},
+        weights_sha256=_sha256(weights),
     )
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(Path(path)) as part:
         try:
             save_file(weights, part, metadata={HEADER_KEY: header.model_dump_json()})
@@ -96,6 +101,8 @@ def load(path: Path | str) -> Derived:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: the weights do not fit model {header.model!r}: {reason}") from error
+    if header.weights_sha256 not in (None, _sha256(weights)):
+        raise CheckpointError(f"{path} is corrupt: its weights are not those that were written; copy it again")
     return Derived(model, baseline)
 
 
@@ -143,6 +150,14 @@ def read_header(path: Path | str) -> Header:
     except ModelError as error:
         raise ModelError(f"{path} holds a model of another package: {error}") from error
     return header
+
+
+def _sha256(weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _looks_like_a_pickle(path: Path) -> bool:

@@ -57,6 +57,19 @@ def test_round_trip_gives_the_same_bits(tmp_path, dtype):
         assert torch.equal(getattr(loaded(graph), name), getattr(saved(graph), name))
 
 
+def test_one_flipped_bit_is_noticed(path):
+    contents = bytearray(path.read_bytes())
+    contents[-2] ^= 0x01  # in the last weight
+    path.write_bytes(contents)
+    with pytest.raises(CheckpointError, match="is corrupt: its weights"):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_without_a_checksum_is_read(path):
+    rewrite(path, lambda header: header.pop("weights_sha256"))
+    assert checkpoint.load(path).baseline == BASELINE
+
+
 @pytest.mark.parametrize("start", [b"\x80", b"PK"])
 def test_a_header_length_that_looks_like_a_pickle_is_read(tmp_path, start):
     """The first bytes of a file are the length of its header; one in 32 begins like a pickle."""
