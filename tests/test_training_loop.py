@@ -26,6 +26,7 @@ from ase_mlcalc.training.ema import MovingAverage
 from ase_mlcalc.training.evaluate import evaluate_files
 from ase_mlcalc.training.loop import train
 from ase_mlcalc.training.optimizers import make_optimizer
+from ase_mlcalc.training.progress import ProgressReport
 from ase_mlcalc.training.state import STATE_FILE, TrainingState
 
 
@@ -282,6 +283,24 @@ def test_patience(no_pictures, tmp_path, mixed):
         patch.setattr(loop, "_step", lambda *_: torch.zeros(2, dtype=torch.float64))  # learns nothing
         result = train(job, progress=False)
     assert (result.epochs, result.stopped) == (3, "no improvement in 2 validations")
+
+
+def test_energies_in_another_unit_are_pointed_out(no_pictures, tmp_path, capsys):
+    frames = clusters(20)
+    train(make_job(tmp_path / "right", write(tmp_path / "right.xyz", frames), max_epochs=1))
+    assert "error in the data" not in capsys.readouterr().out
+    for atoms in frames:
+        atoms.calc.results["energy"] *= 23.06
+    train(make_job(tmp_path / "wrong", write(tmp_path / "wrong.xyz", frames), max_epochs=1))
+    assert "error in the data: " in (out := capsys.readouterr().out)
+    assert "kcal/mol" in out
+
+
+def test_brackets_are_shown_above_the_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with ProgressReport("training", shown=True) as report:
+        report.say("wrote run[a]/model.safetensors")
+    assert "wrote run[a]/model.safetensors" in capsys.readouterr().err
 
 
 def test_labels_that_are_asked_for_must_be_there(tmp_path):

@@ -20,6 +20,7 @@ import torch
 from ase.data import atomic_numbers
 
 from ase_mlcalc import checkpoint
+from ase_mlcalc.data.audit import audit
 from ase_mlcalc.data.baseline import fit_baseline
 from ase_mlcalc.data.frames import Frame, Sample, collate, require, to_sample
 from ase_mlcalc.errors import ConfigError, DataError, NumericalError
@@ -138,6 +139,8 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
                     f"{job.output} holds a finished run ({saved['stopped']}); choose another folder to train anew"
                 )
                 return _finished(job)
+            if saved is None:
+                _point_out_problems(data, report)
             device = find_device(job.train.device)
             with seeded([job.train.seed], device):
                 model = model_class(config)
@@ -159,6 +162,17 @@ def _make_folder(folder: Path) -> None:
         raise ConfigError(
             f"cannot make the output folder {folder}: {error.strerror or error}; choose another"
         ) from error
+
+
+def _point_out_problems(data: DataSet, report: ProgressReport) -> None:
+    """Say what is wrong with the data.  Training goes on: its user may know better."""
+    problems = audit([*data.train, *data.validation]).problems
+    for problem in problems:
+        if problem.severity == "error":
+            report.say(f"error in the data: {problem.message}")
+    warnings = sum(problem.severity == "warning" for problem in problems)
+    if warnings:
+        report.say(f"{warnings} warning{'s' * (warnings > 1)} about the data, which `ase-mlcalc check-data` shows")
 
 
 def _begin(

@@ -83,6 +83,6 @@ class ProgressReport:
     def say(self, text: str) -> None:
         """Print a line."""
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False)
+            self._bar.console.print(text, highlight=False, markup=False)  # [..] in names of files is no style
         elif self.shown:
             print(text, flush=True)
