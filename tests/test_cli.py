@@ -1,6 +1,7 @@
 """The command line: verbs do what they say, files have stable names, and every failure is one line."""
 
 import ast
+import errno
 import json
 import os
 import shutil
@@ -274,6 +275,14 @@ def test_debug_shows_where(capsys):
         error = capsys.readouterr().err
         assert "Traceback" in error
         assert error.splitlines()[-1].startswith("ase-mlcalc: ")
+
+
+def test_a_full_disk_without_the_name_of_a_file(monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ase_mlcalc.report.write_report", full)
+    assert "the disk is full; free space" in fails(capsys, "report", "anywhere")
 
 
 def test_what_nobody_thought_of_is_one_line_too(monkeypatch, capsys):
