@@ -282,7 +282,7 @@ def test_a_full_disk_without_the_name_of_a_file(monkeypatch, capsys):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("ase_mlcalc.report.write_report", full)
-    assert "the disk is full; free space" in fails(capsys, "report", "anywhere")
+    assert "No space left on device: free some" in fails(capsys, "report", "anywhere")
 
 
 def test_what_nobody_thought_of_is_one_line_too(monkeypatch, capsys):
@@ -297,7 +297,7 @@ def test_what_nobody_thought_of_is_one_line_too(monkeypatch, capsys):
 def test_full_disk_and_closed_pipe():
     with open("/dev/full", "w") as full:
         status, _, error = program("-h", stdout=full)
-    assert (status, error) == (1, "ase-mlcalc: No space left on device\n")
+    assert (status, error) == (1, "ase-mlcalc: No space left on device: free some; what was written so far is kept\n")
     for words in (["-h"], ["template", "md"]):  # through rich, and without
         reader, writer = os.pipe()
         os.close(reader)

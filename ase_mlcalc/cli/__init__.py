@@ -74,8 +74,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
             line = _one_line(error)
         case BrokenPipeError():
             line = "the program that read the output closed it early"
-        case OSError(errno=errno.ENOSPC):
-            line = "the disk is full; free space or choose another folder, what was written so far is kept"
+        case OSError(errno=errno.ENOSPC, filename=None):
+            line = "No space left on device: free some; what was written so far is kept"
         case OSError(filename=filename, strerror=reason):
             line = (f"{filename}: " if filename is not None else "") + (reason or _one_line(error))
         case MemoryError():
