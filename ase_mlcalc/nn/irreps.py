@@ -10,6 +10,8 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from ase_mlcalc.nn.constant import Constant
+
 
 def irreps(l_max: int, channels: int) -> o3.Irreps:
     """What an array of shape ((l_max + 1)², N, channels) holds, as e3nn writes it."""
@@ -34,6 +36,7 @@ class SphericalHarmonics(nn.Module):
     def __init__(self, l_max: int) -> None:
         super().__init__()
         self.l_max = l_max
+        couplings = []
         z_axis = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
         for l in range(2, l_max + 1):
             coupling = o3.wigner_3j(l - 1, 1, l, dtype=torch.float64)
@@ -42,17 +45,17 @@ class SphericalHarmonics(nn.Module):
             )
             raw = torch.einsum("ni,nj,ijk->nk", below, vector, coupling)
             scale = (here * raw).sum() / (raw * raw).sum()
-            flat = (coupling * scale).reshape(-1, 2 * l + 1).to(torch.get_default_dtype())
-            self.register_buffer(f"_to_l{l}", flat, persistent=False)
+            couplings.append(Constant((coupling * scale).reshape(-1, 2 * l + 1)))
+        self.couplings = nn.ModuleList(couplings)
 
     def forward(self, u_pc: Tensor) -> Tensor:
         """(E, 3) unit vectors to (E, (l_max + 1)²)."""
         degrees = [torch.ones_like(u_pc[:, :1])]
         if self.l_max >= 1:
             degrees.append(3**0.5 * u_pc)  # e3nn's components of l = 1 are x, y, z
-        for l in range(2, self.l_max + 1):
+        for coupling in self.couplings:
             pairs = (degrees[-1][:, :, None] * degrees[1][:, None, :]).flatten(1)
-            degrees.append(pairs @ self.get_buffer(f"_to_l{l}"))
+            degrees.append(pairs @ coupling(u_pc))
         return torch.cat(degrees, dim=1)
 
 
@@ -76,12 +79,10 @@ class IrrepsProduct(nn.Module):
     on atoms it costs no more than a linear map, whereas on edges it would dominate everything.
     """
 
-    couplings: Tensor
-
     def __init__(self, channels_in: int, channels_out: int, l_max: int, l_out: int) -> None:
         super().__init__()
         matrix, self.n_paths = _coupling_matrix(l_max, l_out)
-        self.register_buffer("couplings", matrix.to(torch.get_default_dtype()), persistent=False)
+        self.couplings = Constant(matrix)
         self.weights = nn.ParameterList(
             nn.Parameter(torch.randn(n * channels_in, channels_out) / (n * channels_in) ** 0.5) for n in self.n_paths
         )
@@ -90,7 +91,7 @@ class IrrepsProduct(nn.Module):
         """Two arrays ((l_max + 1)², N, channels_in) to one ((l_out + 1)², N, channels_out)."""
         n_components, n_atoms, channels = x.shape
         outer = (x[:, None] * y[None]).view(n_components**2, n_atoms * channels)
-        coupled = (self.couplings @ outer).view(-1, n_atoms, channels)
+        coupled = (self.couplings(outer) @ outer).view(-1, n_atoms, channels)
         parts = coupled.split([n * (2 * l + 1) for l, n in enumerate(self.n_paths)])
         return torch.cat(
             [

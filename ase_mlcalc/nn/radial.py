@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ase_mlcalc.nn.constant import Constant
+
 
 def envelope(d_p: Tensor, cutoff: float, p: int = 6) -> Tensor:
     r"""Polynomial envelope that takes a pair function smoothly to zero at the cutoff.
@@ -39,16 +41,14 @@ class BesselBasis(nn.Module):
     Reference: Gasteiger, Groß and Günnemann, ICLR 2020 (DimeNet), eq. 7.
     """
 
-    k: Tensor
-
     def __init__(self, n_functions: int, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff
-        self.register_buffer("k", torch.arange(1, n_functions + 1, dtype=torch.get_default_dtype()), persistent=False)
+        self.wave_numbers = Constant(torch.arange(1, n_functions + 1) * torch.pi / cutoff)
 
     def forward(self, d_p: Tensor) -> Tensor:
         """(E,) Å to (E, n_functions)."""
-        return (2 / self.cutoff) ** 0.5 * torch.sin(self.k * (torch.pi / self.cutoff) * d_p[:, None]) / d_p[:, None]
+        return (2 / self.cutoff) ** 0.5 * torch.sin(self.wave_numbers(d_p) * d_p[:, None]) / d_p[:, None]
 
 
 class GaussianBasis(nn.Module):
@@ -59,13 +59,11 @@ class GaussianBasis(nn.Module):
     Reference: Schütt et al., J. Chem. Phys. 148, 241722 (2018) (SchNet).
     """
 
-    centers: Tensor
-
     def __init__(self, n_functions: int, cutoff: float) -> None:
         super().__init__()
-        self.register_buffer("centers", torch.linspace(0.0, cutoff, n_functions), persistent=False)
+        self.centers = Constant(torch.linspace(0.0, cutoff, n_functions, dtype=torch.float64))
         self.gamma = 0.5 / (cutoff / (n_functions - 1)) ** 2
 
     def forward(self, d_p: Tensor) -> Tensor:
         """(E,) Å to (E, n_functions)."""
-        return torch.exp(-self.gamma * (d_p[:, None] - self.centers) ** 2)
+        return torch.exp(-self.gamma * (d_p[:, None] - self.centers(d_p)) ** 2)
