@@ -13,11 +13,6 @@ from torch import Tensor, nn
 from ase_mlcalc.nn.constant import Constant
 
 
-def irreps(l_max: int, channels: int) -> o3.Irreps:
-    """What an array of shape ((l_max + 1)², N, channels) holds, as e3nn writes it."""
-    return o3.Irreps([(channels, (l, (-1) ** l)) for l in range(l_max + 1)])
-
-
 def degree_of_components(l_max: int) -> Tensor:
     """((l_max + 1)²,) the degree l of each component."""
     return torch.tensor([l for l in range(l_max + 1) for _ in range(2 * l + 1)])
