@@ -31,7 +31,9 @@ class DataConfig(Section):
     )
     n_train: int | None = Field(None, ge=1, description="how many training structures, drawn at random; default all")
     n_validation: int | None = Field(
-        None, ge=1, description="how many validation structures; default all of its files, or a tenth of the data"
+        None,
+        ge=1,
+        description="how many validation structures; default all of its files, or a tenth to a twentieth of the data",
     )
     seed: int = Field(0, ge=0, description="of the split")
     index: str = Field(":", description="which structures of each file, as in ASE")

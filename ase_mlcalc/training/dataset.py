@@ -65,7 +65,7 @@ def load(config: DataConfig) -> DataSet:
             f"{len(bound)} structures of several atoms cannot be split into training and validation; "
             "add data or name data.validation"
         )
-    n_validation = max(1, len(bound) // 10) if config.n_validation is None else config.n_validation
+    n_validation = _held_back(len(bound)) if config.n_validation is None else config.n_validation
     n_train = max(1, len(bound) - n_validation) if config.n_train is None else config.n_train
     chosen, held, _ = split(len(bound), n_train, n_validation, config.seed)
     return _comparable(DataSet(alone + _pick(bound, chosen), _pick(bound, held)))
@@ -83,6 +83,11 @@ def _comparable(data: DataSet) -> DataSet:
                 "training structures, or other validation files"
             )
     return data
+
+
+def _held_back(n_structures: int) -> int:
+    """A tenth of a small set; of a large one a twentieth, which is still enough to choose an epoch by."""
+    return max(1, min(50, n_structures // 10), n_structures // 20)
 
 
 def _pick(frames: Sequence[Frame], indices: np.ndarray) -> list[Frame]:
