@@ -145,8 +145,10 @@ def _as_potential(
         potential = checkpoint.load(source)
     elif isinstance(source, Model):
         potential = Derived(copy.deepcopy(source))
-    else:
+    elif isinstance(source, Potential):
         potential = source
+    else:
+        raise ConfigError(f"expected a checkpoint path, a potential or a model, got {type(source).__name__}")
     if device is None and dtype is None:
         return potential
     if not isinstance(potential, Derived):

@@ -21,7 +21,7 @@ atom (Thompson, Plimpton and Mattson, J. Chem. Phys. 131, 154107 (2009), treat m
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -69,6 +69,7 @@ class Baseline:
         return table.to(numbers.device)[numbers]
 
 
+@runtime_checkable
 class Potential(Protocol):
     """What calculators, evaluation and molecular dynamics use."""
 

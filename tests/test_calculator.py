@@ -381,3 +381,8 @@ def test_properties_that_the_model_does_not_give_are_refused():
         with pytest.raises(PropertyNotImplementedError, match="energy"):
             calculator.get_property("energy", molecule("H2O"))
         assert calculator.get_property("forces", molecule("H2O")).shape == (3, 3)
+
+
+def test_something_else_than_a_potential_is_refused():
+    with pytest.raises(ConfigError, match="expected a checkpoint path, a potential or a model, got int"):
+        MLCalculator(3)
