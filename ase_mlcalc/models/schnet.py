@@ -33,8 +33,8 @@ class SchNetConfig(NetworkConfig):
     """Hyper-parameters of SchNet."""
 
     cutoff: float = Field(6.0, gt=0, description="Å; distances carry all the shape, so that a longer cutoff pays")
-    features: int = Field(128, ge=2, description="channels per atom")
-    n_interactions: int = Field(4, ge=1, description="rounds of message passing")
+    features: int = Field(96, ge=2, description="channels per atom")
+    n_interactions: int = Field(5, ge=1, description="rounds of message passing")
     n_gaussians: int = Field(24, ge=2, description="radial basis functions on [0, cutoff]")
 
 
