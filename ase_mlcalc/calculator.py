@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ase_mlcalc import checkpoint
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
 from ase_mlcalc.graph import from_atoms, has_volume
-from ase_mlcalc.model import Model, check_species
+from ase_mlcalc.model import Model, check_species, usable_device
 from ase_mlcalc.neighbors import NeighborList
 from ase_mlcalc.potential import Derived, Potential
 from ase_mlcalc.properties import Properties
@@ -153,20 +153,9 @@ def _as_potential(
         return potential
     if not isinstance(potential, Derived):
         raise ConfigError(f"device and dtype of a {type(potential).__name__} are set where it is made, not here")
-    model = copy.deepcopy(potential.model).to(device=_usable(device), dtype=_torch_dtype(dtype))
+    place = None if device is None else usable_device(device, "device", "'cpu' or leave it out")
+    model = copy.deepcopy(potential.model).to(device=place, dtype=_torch_dtype(dtype))
     return Derived(model, potential.baseline)
-
-
-def _usable(device: str | torch.device | None) -> torch.device | None:
-    if device is None:
-        return None
-    try:
-        return torch.zeros(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device = {str(device)!r} cannot be used here ({reason}); use 'cpu' or leave it out"
-        ) from error
 
 
 def _torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:

@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
-from ase_mlcalc.errors import ModelError, SpeciesError
+from ase_mlcalc.errors import ConfigError, ModelError, SpeciesError
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.properties import Properties, check_names
 
@@ -135,6 +135,15 @@ def check_species(numbers: Sequence[int], known: Sequence[int], what: str) -> No
         got = ", ".join(f"{chemical_symbols[z]} (Z={z})" for z in unknown)
         have = ", ".join(chemical_symbols[z] for z in known)
         raise SpeciesError(f"{what} does not know {got}; it knows {have}: use or train a model with these elements")
+
+
+def usable_device(name: str | torch.device, key: str, instead: str) -> torch.device:
+    """The device of that name; raises `ConfigError` that names `key` and what to use `instead` if it is not there."""
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{key} = {str(name)!r} cannot be used here ({reason}); use {instead}") from error
 
 
 def _described(cls: type) -> str:

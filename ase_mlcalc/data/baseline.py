@@ -9,7 +9,7 @@ import torch
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from ase_mlcalc.data.frames import Frame
+from ase_mlcalc.data.frames import Frame, elements
 from ase_mlcalc.data.geometry import is_isolated_atom
 from ase_mlcalc.potential import Baseline
 
@@ -59,7 +59,7 @@ def fit_species_energy(frames: Sequence[Frame], isolated: Mapping[int, float] | 
     SpeciesEnergyFit
         Without any energy label `species_energy` holds the given energies only.
     """
-    species = sorted({int(z) for frame in frames for z in frame.atoms.numbers})
+    species = elements(frames)
     given = {z: float(energy) for z, energy in (isolated or {}).items() if z in species}
     in_data = {z: energy for z, energy in _isolated_atoms(frames).items() if z not in given}
     known = {**in_data, **given}

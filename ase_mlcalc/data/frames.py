@@ -1,9 +1,10 @@
 """One labelled structure, and several of them as one batch for a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
@@ -52,6 +53,11 @@ class Sample(NamedTuple):
 
     graph: Graph
     labels: Properties
+
+
+def elements(frames: Iterable[Frame]) -> list[int]:
+    """Atomic numbers in any of the structures, ascending."""
+    return sorted({int(z) for frame in frames for z in np.unique(frame.atoms.numbers)})
 
 
 def to_sample(frame: Frame, cutoff: float) -> Sample:

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
 from ase_mlcalc.config import Section, toml_key, toml_value, validate
-from ase_mlcalc.data.frames import Frame
+from ase_mlcalc.data.frames import Frame, elements
 from ase_mlcalc.data.read import LabelKeys
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.model import Model, ModelConfig, NetworkConfig, check_species, lookup
@@ -138,7 +137,7 @@ def resolve_model(table: dict[str, Any], frames: Sequence[Frame]) -> tuple[type[
     if not model_class.trainable:
         raise ConfigError(f"model {model_class.name!r} is analytic and has nothing to train; use it as it is")
     keys = {key: value for key, value in table.items() if key != "name"}
-    present = sorted({int(z) for frame in frames for z in np.unique(frame.atoms.numbers)})
+    present = elements(frames)
     config = validate(model_class.Config, {"species": present, **keys}, f"[model] of {model_class.name!r}")
     check_species(present, config.species, "model.species")
     if isinstance(config, NetworkConfig) and "mean_neighbors" not in keys:

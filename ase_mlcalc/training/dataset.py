@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from ase.data import chemical_symbols
 
-from ase_mlcalc.data.frames import Frame
+from ase_mlcalc.data.frames import Frame, elements
 from ase_mlcalc.data.geometry import is_isolated_atom
 from ase_mlcalc.data.read import read_frames
 from ase_mlcalc.data.split import split
@@ -24,7 +24,7 @@ class DataSet(NamedTuple):
     @property
     def species(self) -> list[int]:
         """Atomic numbers in either, ascending."""
-        return sorted({int(z) for frame in (*self.train, *self.validation) for z in np.unique(frame.atoms.numbers)})
+        return elements([*self.train, *self.validation])
 
     def fingerprint(self) -> str:
         """A hash of all geometries and labels, to notice that files changed under a run."""
@@ -73,9 +73,9 @@ def load(config: DataConfig) -> DataSet:
 
 def _comparable(data: DataSet) -> DataSet:
     """Refuse an element that only the validation structures have: its E0 and its embedding would be made up."""
-    learned = {int(z) for frame in data.train for z in np.unique(frame.atoms.numbers)}
+    learned = set(elements(data.train))
     for frame in data.validation:
-        unseen = sorted({int(z) for z in np.unique(frame.atoms.numbers)} - learned)
+        unseen = sorted(set(elements([frame])) - learned)
         if unseen:
             raise DataError(
                 f"validation structure {frame.source} holds {', '.join(chemical_symbols[z] for z in unseen)}, which no "

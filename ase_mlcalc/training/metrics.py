@@ -11,7 +11,7 @@ from ase.units import GPa
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from ase_mlcalc.data.frames import Frame, Sample, collate, to_sample
+from ase_mlcalc.data.frames import Frame, Sample, collate, elements, to_sample
 from ase_mlcalc.errors import DataError, NumericalError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.model import check_species
@@ -118,7 +118,7 @@ def compare_frames(potential: Potential, frames: Sequence[Frame], batch_size: in
     """Predictions beside labels; see `evaluate`."""
     if not frames:
         raise DataError("no structures to evaluate; give at least one")
-    check_species(sorted({int(z) for frame in frames for z in frame.atoms.numbers}), potential.species, "the potential")
+    check_species(elements(frames), potential.species, "the potential")
     samples = [to_sample(frame, potential.cutoff) for frame in frames]
     return compare(potential, samples, [frame.group for frame in frames], batch_size)
 

@@ -7,20 +7,14 @@ import numpy as np
 import torch
 from torch.utils import deterministic as options
 
-from ase_mlcalc.errors import ConfigError
+from ase_mlcalc.model import usable_device
 
 
 def find_device(name: str) -> torch.device:
     """The device of that name; "auto" is a GPU if there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(0, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"train.device = {name!r} cannot be used here ({str(error).splitlines()[0]}); use cpu"
-        ) from error
+    return usable_device(name, "train.device", "cpu")
 
 
 @contextmanager
