@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ase_mlcalc.properties import Properties
     from ase_mlcalc.report.run_report import write_report
     from ase_mlcalc.testing import check_calculator, check_model
-    from ase_mlcalc.training.loop import train
+    from ase_mlcalc.training.train import train
 
     __version__: str
 
@@ -38,7 +38,7 @@ _WHERE = {
     "read_frames": "data.read",
     "run_md": "md.run",
     "save": "checkpoint",
-    "train": "training.loop",
+    "train": "training.train",
     "write_report": "report.run_report",
 }
 """Public name to the module that defines it."""

@@ -96,6 +96,14 @@ class MLCalculator(Calculator):
                     "set atoms.cell (a volume is never invented)"
                 )
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last evaluation; momenta count where the potential reads velocities."""
+        changes: list[str] = super().check_state(atoms, tol)
+        if "velocities" not in self.potential.reads or self.atoms is None:
+            return changes
+        moved = not np.array_equal(atoms.get_momenta(), self.atoms.get_momenta())
+        return changes + ["momenta"] * moved
+
     def get_atomic_volumes(self) -> NDArray[np.float64]:
         """(N,) Å³, the volume by which each atom's stress is divided: that of the whole cell.
 

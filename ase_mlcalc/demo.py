@@ -31,10 +31,11 @@ from ase_mlcalc.report import write_report
 from ase_mlcalc.report.overview import write_overview
 from ase_mlcalc.testing import finite_difference
 from ase_mlcalc.testing.outcome import FINITE_DIFFERENCE, FORCE_FLOOR, STRESS_FLOOR, SUMS
-from ase_mlcalc.training import dataset, loop
+from ase_mlcalc.training import dataset
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.evaluate import write_predictions
 from ase_mlcalc.training.metrics import compare_frames
+from ase_mlcalc.training.train import train
 
 
 class Plan(NamedTuple):
@@ -174,7 +175,7 @@ def run_demo(
     train_job = validate(TrainJob, tomllib.loads(train_text), TRAIN_FILE)
     console.rule(f"training on {plan.n_train} structures, {plan.minutes:g} minutes")
     train_start = time.monotonic()
-    trained = loop.train(train_job)
+    trained = train(train_job)
     train_end = time.monotonic()
     write_text(out / TRAIN_FILE, train_text)  # not before: an earlier run with another configuration is refused
     (out / "summary.json").unlink(missing_ok=True)

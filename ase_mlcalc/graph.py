@@ -40,6 +40,11 @@ class Graph(NamedTuple):
     """(E, 3) S, whole cells crossed."""
     vectors: Tensor
     """(E, 3) Å, r_ij = r_j + S @ cell - r_i."""
+    velocities: Tensor | None = None
+    """(N, 3) Å per ASE time unit, so that m v² is in eV; ``None`` where no structure has momenta, NaN where one has
+    none."""
+    masses: Tensor | None = None
+    """(N,) u; given with `velocities`."""
 
     @property
     def n_atoms(self) -> int:
@@ -53,7 +58,8 @@ class Graph(NamedTuple):
 
     def to(self, device: torch.device | str) -> Self:
         """The same graph on another device."""
-        return type(self)(*(field.to(device) for field in self))
+        fields = self._asdict().items()
+        return self._replace(**{name: field.to(device) for name, field in fields if field is not None})
 
 
 def from_atoms(atoms: Atoms, cutoff: float, neighbors: NeighborList | None = None) -> Graph:
@@ -78,6 +84,7 @@ def from_atoms(atoms: Atoms, cutoff: float, neighbors: NeighborList | None = Non
     cell = atoms.cell.array
     pairs, vectors = search(atoms.positions, cell, atoms.pbc)
     _refuse_overlaps(pairs.centers, pairs.neighbors, vectors)
+    moving = atoms.has("momenta")
     return Graph(
         numbers=torch.from_numpy(atoms.numbers.astype(np.int64)),
         positions=torch.from_numpy(atoms.positions.copy()),
@@ -87,6 +94,8 @@ def from_atoms(atoms: Atoms, cutoff: float, neighbors: NeighborList | None = Non
         neighbors=torch.from_numpy(pairs.neighbors),
         shifts=torch.from_numpy(pairs.shifts.astype(np.float64)),
         vectors=torch.from_numpy(vectors),
+        velocities=torch.from_numpy(atoms.get_velocities()) if moving else None,
+        masses=torch.from_numpy(atoms.get_masses()) if moving else None,
     )
 
 
@@ -124,7 +133,16 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         neighbors=torch.cat([g.neighbors + n for g, n in zip(graphs, atoms, strict=True)]),
         shifts=torch.cat([g.shifts for g in graphs]),
         vectors=torch.cat([g.vectors for g in graphs]),
+        velocities=_joined([g.velocities for g in graphs], [g.positions for g in graphs]),
+        masses=_joined([g.masses for g in graphs], [g.positions[:, 0] for g in graphs]),
     )
+
+
+def _joined(parts: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor | None:
+    """One array for all structures, NaN for those that have none; ``None`` if none has."""
+    if all(part is None for part in parts):
+        return None
+    return torch.cat([torch.full_like(n, torch.nan) if p is None else p for p, n in zip(parts, like, strict=True)])
 
 
 def isolated_atoms(species: Sequence[int], device: torch.device | str = "cpu") -> Graph:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ase_mlcalc.errors import ConfigError, ModelError, SpeciesError
 from ase_mlcalc.graph import Graph
-from ase_mlcalc.properties import Properties, check_names
+from ase_mlcalc.properties import Properties, check_outputs
 
 ENTRY_POINT_GROUP = "ase_mlcalc.models"
 
@@ -53,16 +53,28 @@ class Model(nn.Module, ABC):
     A subclass declares itself in its class line, ``class SchNet(Model, name="schnet", outputs={"energies"})``,
     names its `Config`, builds layers in ``__init__`` and computes in ``forward`` from ``graph.vectors``, never from
     ``graph.positions``.  Outputs are numbers of order one; scales and reference energies belong to the potential.
+
+    The flags below are declared, not trusted: `ase_mlcalc.testing.check_model` verifies each, also that a model which
+    declares itself not equivariant, say, really is not.  Where a flag depends on the configuration, ``__init__`` sets
+    it on the instance.
     """
 
     name: ClassVar[str]
     """Registry, checkpoint and command-line key."""
-    outputs: ClassVar[frozenset[str]]
-    """Fields of `Properties` that ``forward`` fills in."""
-    equivariant: ClassVar[bool] = True
+    outputs: frozenset[str]
+    """Fields of `Properties` that ``forward`` fills in.  Declared in the class line for the default configuration; a
+    model whose configuration changes them says so in ``__init__``."""
+    reads: ClassVar[frozenset[str]] = frozenset({"vectors"})
+    """Fields of `Graph` beyond elements and edges that ``forward`` reads.  With energies it may be nothing but
+    ``vectors``, or forces and stress would miss a part."""
+    includes_kinetic: bool = False
+    """Predicted stresses hold the kinetic part -m v v / V, which the potential takes out; see `kinetic_stresses`."""
+    equivariant: bool = True
     """Outputs turn with the structure under O(3)."""
-    smooth: ClassVar[bool] = True
+    smooth: bool = True
     """Outputs are continuously differentiable while an edge crosses the cutoff."""
+    local: bool = True
+    """What an atom is given depends on its surroundings only, not on fragments far away."""
     transferable: ClassVar[bool] = True
     """False: made for one molecule in one order of atoms."""
     trainable: ClassVar[bool] = True
@@ -73,7 +85,7 @@ class Model(nn.Module, ABC):
         super().__init_subclass__(**kwargs)
         if any(issubclass(base, Model) and base is not Model for base in cls.__bases__):
             raise TypeError(f"{cls.__name__} derives from another model; models are final: wrap or copy instead")
-        check_names(frozenset(outputs), f"model {name!r}")
+        check_outputs(frozenset(outputs), f"model {name!r}")
         if not outputs:
             raise TypeError(f"model {name!r} declares no outputs")
         if not isinstance(cls.__dict__.get("Config"), type) or not issubclass(cls.Config, ModelConfig):

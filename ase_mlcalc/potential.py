@@ -26,7 +26,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ase_mlcalc.errors import ModelError
+from ase_mlcalc.errors import ModelError, StructureError
 from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph, isolated_atoms
 from ase_mlcalc.model import Model
 from ase_mlcalc.properties import Properties
@@ -35,6 +35,7 @@ DERIVED_FROM: dict[str, frozenset[str]] = {
     "energies": frozenset({"energy", "energies", "forces", "stress", "stresses"}),
     "energy": frozenset({"energy", "forces", "stress", "stresses"}),
     "forces": frozenset({"forces"}),
+    "edge_forces": frozenset({"forces", "stress", "stresses"}),
     "stresses": frozenset({"stress", "stresses"}),
 }
 """What each output of a model buys; properties not listed are not implemented by the potential."""
@@ -86,6 +87,10 @@ class Potential(Protocol):
         """Fields of `Properties` that a call fills in."""
 
     @property
+    def reads(self) -> frozenset[str]:
+        """Fields of `Graph` that results depend on beside elements and edges."""
+
+    @property
     def device(self) -> torch.device:
         """Where graphs have to be."""
 
@@ -122,15 +127,21 @@ def derive(
     Returns
     -------
     Properties
-        Float64 except directly predicted forces and stresses; NaN stress where the cell has no volume.
+        Float64 except directly predicted forces; NaN stress where the cell has no volume.
+
+    Raises
+    ------
+    StructureError
+        The model uses velocities and a structure has none.
     """
     vectors = graph.vectors.detach().to(model.dtype)
     if model.outputs & {"energies", "energy"}:
         with torch.enable_grad():
             return _derive_from_energy(model, graph._replace(vectors=vectors), baseline, create_graph, isolated)
+    _require_what_it_reads(model, graph)
     with torch.set_grad_enabled(create_graph):
         raw = model(graph._replace(vectors=vectors))
-    return _scale_direct(model, raw, graph, baseline)
+        return _from_direct(model, raw, graph, baseline)
 
 
 def _derive_from_energy(
@@ -201,13 +212,39 @@ def _species_rows(model: Model, numbers: Tensor) -> Tensor:
     return torch.searchsorted(species, numbers)
 
 
-def _scale_direct(model: Model, raw: Properties, graph: Graph, baseline: Baseline) -> Properties:
+def _from_direct(model: Model, raw: Properties, graph: Graph, baseline: Baseline) -> Properties:
+    """Directly predicted forces, forces of pairs, or per-atom stress."""
+    if raw.edge_forces is not None:
+        # antisymmetric whatever the model says, F_ij = g_ij - g_ji: momentum is conserved and there is a virial
+        forces, stresses = edge_mechanics(graph, raw.edge_forces.double() * baseline.force_scale)
+        return Properties(forces=forces, stress=_sum_over(graph, stresses), stresses=stresses)
     if raw.forces is not None:
         return Properties(forces=raw.forces * baseline.force_scale)
     if raw.stresses is not None:
-        stresses = raw.stresses * baseline.stress_scale
+        stresses = raw.stresses.double() * baseline.stress_scale
+        if model.includes_kinetic:
+            stresses = stresses - kinetic_stresses(graph)
         return Properties(stress=_sum_over(graph, stresses), stresses=stresses)
     raise ModelError(f"model {model.name!r} declares {sorted(model.outputs)} but returned {sorted(raw.given())}")
+
+
+def kinetic_stresses(graph: Graph) -> Tensor:
+    """(N, 3, 3) eV/Å³: the kinetic part -m v v / V of per-atom stress (ASE's ``include_ideal_gas``), which is exact.
+
+    NaN for atoms without velocities and for structures without volume.
+    """
+    if graph.velocities is None or graph.masses is None:
+        return graph.positions.new_full((graph.n_atoms, 3, 3), torch.nan)
+    v_nc = graph.velocities
+    return _per_volume(graph, -graph.masses[:, None, None] * v_nc[:, :, None] * v_nc[:, None, :])
+
+
+def _require_what_it_reads(model: Model, graph: Graph) -> None:
+    if "velocities" in model.reads and (graph.velocities is None or bool(graph.velocities.isnan().any())):
+        raise StructureError(
+            f"model {model.name!r} uses velocities and the structure has none; set them, for example with "
+            "ase.md.velocitydistribution.MaxwellBoltzmannDistribution or atoms.set_velocities"
+        )
 
 
 def _sum_over(graph: Graph, values: Tensor) -> Tensor:
@@ -253,6 +290,11 @@ class Derived:
     def properties(self) -> frozenset[str]:
         """Fields of `Properties` that a call fills in."""
         return frozenset().union(*(DERIVED_FROM[name] for name in self.model.outputs))
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Fields of `Graph` that the model reads."""
+        return self.model.reads
 
     @property
     def device(self) -> torch.device:

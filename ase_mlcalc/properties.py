@@ -21,6 +21,8 @@ class Properties(NamedTuple):
     """(B, 3, 3) eV/Å³, (1/V) dE/dε, positive under tension."""
     stresses: Tensor | None = None
     """(N, 3, 3) eV/Å³ per atom, divided by the total volume, so that the sum over atoms is `stress`."""
+    edge_forces: Tensor | None = None
+    """(E, 3) eV/Å, only from a model that predicts forces of pairs: its stand-in for the gradient dE/dr_ij."""
 
     def given(self) -> frozenset[str]:
         """Names of the fields that are not ``None``."""
@@ -35,6 +37,7 @@ class PropertySpec(NamedTuple):
     unit: str
 
 
+# what can be labelled, evaluated and asked of a calculator
 SPECS: dict[str, PropertySpec] = {
     "energy": PropertySpec("structure", (), "eV"),
     "energies": PropertySpec("atom", (), "eV"),
@@ -44,8 +47,8 @@ SPECS: dict[str, PropertySpec] = {
 }
 
 
-def check_names(names: frozenset[str], where: str) -> None:
-    """Raise `ValueError` if a name is not one of `Properties`' fields."""
-    unknown = sorted(names - SPECS.keys())
+def check_outputs(names: frozenset[str], where: str) -> None:
+    """Raise `ValueError` if a name is not a field of `Properties` that a model can fill in."""
+    unknown = sorted(names - set(Properties._fields))
     if unknown:
-        raise ValueError(f"{where}: unknown properties {unknown}; known are {sorted(SPECS)}")
+        raise ValueError(f"{where}: unknown outputs {unknown}; known are {sorted(Properties._fields)}")

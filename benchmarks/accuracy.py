@@ -30,7 +30,7 @@ from ase_mlcalc.demo import DRIFT_AIM_MEV_PER_ATOM_PER_PS, ENERGY_AIM_MEV_PER_AT
 from ase_mlcalc.files import write_text
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.evaluate import evaluate_files
-from ase_mlcalc.training.loop import train
+from ase_mlcalc.training.train import train
 
 
 class Case(NamedTuple):

@@ -29,7 +29,7 @@ from ase_mlcalc.model import ENTRY_POINT_GROUP, lookup, registered
 from ase_mlcalc.potential import DERIVED_FROM, Baseline, Derived
 from ase_mlcalc.testing import temporary_models
 from ase_mlcalc.training.config import TrainJob
-from ase_mlcalc.training.loop import train
+from ase_mlcalc.training.train import train
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

@@ -111,11 +111,11 @@ def train(
     """
     from ase_mlcalc.cli.tables import metrics_table
     from ase_mlcalc.config import apply_overrides, read_toml, validate
-    from ase_mlcalc.training import loop
     from ase_mlcalc.training.config import TrainJob
+    from ase_mlcalc.training.train import train as run
 
     job = validate(TrainJob, apply_overrides(read_toml(config), overrides or ()), str(config))
-    result = loop.train(job)
+    result = run(job)
     _console().print(metrics_table(result.metrics, "errors on the validation structures"))
 
 

@@ -40,7 +40,7 @@ def morse_labels(graph: Graph, cutoff: float) -> Properties:
 def _four_structures(subject: ModelSubject) -> Graph:
     rng = np.random.default_rng(11)
     # direct stress regressors learn from crystals, everything else from molecules
-    start = subject.crystal if subject.model_class.outputs == {"stresses"} else subject.ethanol
+    start = subject.crystal if subject.outputs == {"stresses"} else subject.ethanol
     several = []
     for _ in range(4):
         atoms = start.copy()
@@ -51,7 +51,7 @@ def _four_structures(subject: ModelSubject) -> Graph:
 
 def _train(subject: ModelSubject, graph: Graph, labels: Properties, learning_rate: float) -> list[float]:
     model = subject.fresh()
-    target = "stresses" if subject.model_class.outputs == {"stresses"} else "forces"
+    target = "stresses" if subject.outputs == {"stresses"} else "forces"
     label: Tensor = getattr(labels, target)
     scale = float(label.square().mean().sqrt())
     baseline = Baseline(energy_scale=scale, force_scale=scale, stress_scale=scale)

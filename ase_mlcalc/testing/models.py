@@ -9,23 +9,32 @@ from ase_mlcalc.testing.outcome import CheckResult, Judge, run_check
 from ase_mlcalc.testing.subject import ModelSubject
 
 
-def _always(_: type[Model]) -> bool:
+def _always(_: Model) -> bool:
     return True
 
 
-def _energy(cls: type[Model]) -> bool:
-    return bool(cls.outputs & {"energy", "energies"})
+def _energy(model: Model) -> bool:
+    return bool(model.outputs & {"energy", "energies"})
 
 
-def _transferable(cls: type[Model]) -> bool:
-    return cls.transferable
+def _transferable(model: Model) -> bool:
+    return model.transferable
+
+
+def _relative(model: Model) -> bool:
+    """Whether geometry enters through relative positions alone."""
+    return "positions" not in model.reads
+
+
+def _atomic_energies(model: Model) -> bool:
+    return model.transferable and "energies" in model.outputs
 
 
 class ModelCheck(NamedTuple):
     """A check, when it applies, and whether it takes long."""
 
     function: Callable[[ModelSubject, Judge], None]
-    applies: Callable[[type[Model]], bool] = _always
+    applies: Callable[[Model], bool] = _always
     slow: bool = False
 
     @property
@@ -46,31 +55,36 @@ MODEL_CHECKS: tuple[ModelCheck, ...] = (
     ModelCheck(contract.check_save_load),
     ModelCheck(composition.check_batch_equals_single, _transferable),
     ModelCheck(composition.check_no_gradient_across_structures, _transferable),
-    ModelCheck(composition.check_nonperiodic_in_batch, lambda cls: _transferable(cls) and _energy(cls)),
-    ModelCheck(composition.check_isolated_atom, lambda cls: _transferable(cls) and "energies" in cls.outputs),
-    ModelCheck(composition.check_no_edges, lambda cls: _transferable(cls) and "energies" in cls.outputs),
-    ModelCheck(composition.check_far_apart, _transferable),
+    ModelCheck(composition.check_nonperiodic_in_batch, lambda model: _transferable(model) and _energy(model)),
+    ModelCheck(composition.check_isolated_atom, _atomic_energies),
+    ModelCheck(composition.check_no_edges, _atomic_energies),
+    ModelCheck(composition.check_far_apart, lambda model: _transferable(model) and model.local),
+    ModelCheck(composition.check_declared_not_local, lambda model: _transferable(model) and not model.local),
     ModelCheck(symmetry.check_permutation, _transferable),
-    ModelCheck(symmetry.check_translation),
-    ModelCheck(symmetry.check_supercell, _transferable),
-    ModelCheck(symmetry.check_rotation, lambda cls: cls.equivariant),
-    ModelCheck(symmetry.check_declared_not_equivariant, lambda cls: not cls.equivariant),
+    ModelCheck(symmetry.check_translation, _relative),
+    ModelCheck(symmetry.check_declared_positions, lambda model: not _relative(model)),
+    ModelCheck(symmetry.check_supercell, lambda model: _transferable(model) and _relative(model)),
+    ModelCheck(symmetry.check_rotation, lambda model: model.equivariant),
+    ModelCheck(symmetry.check_declared_not_equivariant, lambda model: not model.equivariant),
     ModelCheck(mechanics.check_forces, _energy),
-    ModelCheck(mechanics.check_smooth_at_cutoff, lambda cls: cls.smooth and cls.outputs != {"stresses"}),
+    ModelCheck(mechanics.check_smooth_at_cutoff, lambda model: model.smooth and model.outputs != {"stresses"}),
     ModelCheck(mechanics.check_stress, _energy),
     ModelCheck(mechanics.check_sum_rules),
     ModelCheck(execution.check_float32),
-    ModelCheck(learning.check_double_backward, lambda cls: cls.trainable),
-    ModelCheck(learning.check_learns, lambda cls: cls.trainable),
+    ModelCheck(learning.check_double_backward, lambda model: model.trainable),
+    ModelCheck(learning.check_learns, lambda model: model.trainable),
     ModelCheck(execution.check_compile, slow=True),
     ModelCheck(execution.check_export, slow=True),
     ModelCheck(mechanics.check_energy_conservation, _energy, slow=True),
 )
 
 
-def applicable_checks(model_class: type[Model], *, slow: bool = False) -> tuple[ModelCheck, ...]:
-    """The checks that a model has to pass, by its outputs and declared flags."""
-    return tuple(check for check in MODEL_CHECKS if check.applies(model_class) and (slow or not check.slow))
+def applicable_checks(
+    model_class: type[Model], config: ModelConfig | None = None, *, slow: bool = False
+) -> tuple[ModelCheck, ...]:
+    """The checks that a model has to pass, by its outputs and declared flags in that configuration."""
+    model = ModelSubject(model_class, config).fresh()
+    return tuple(check for check in MODEL_CHECKS if check.applies(model) and (slow or not check.slow))
 
 
 def check_model(
@@ -98,9 +112,10 @@ def check_model(
         At the first check that fails; ``.name`` says which.
     """
     subject = ModelSubject(model_class, config)
+    model = subject.fresh()
     results = []
     for check in MODEL_CHECKS:
-        if not check.applies(model_class):
+        if not check.applies(model):
             results.append(CheckResult(check.name, "skipped", "does not apply to its outputs and declared flags"))
         elif check.slow and not slow:
             results.append(CheckResult(check.name, "skipped", "slow; ask with slow=True"))

@@ -70,10 +70,20 @@ def rotation(seed: int, *, improper: bool = False) -> NDArray[np.float64]:
 
 
 def rotated(atoms: Atoms, matrix: NDArray[np.float64]) -> Atoms:
-    """The structure and its cell turned (and mirrored) by a matrix."""
+    """The structure, its cell and its momenta turned (and mirrored) by a matrix."""
     atoms = atoms.copy()
     atoms.set_cell(atoms.cell.array @ matrix.T)
     atoms.positions = atoms.positions @ matrix.T
+    if atoms.has("momenta"):
+        atoms.set_momenta(atoms.get_momenta() @ matrix.T)
+    return atoms
+
+
+def moving(atoms: Atoms) -> Atoms:
+    """The structure with momenta, the same for the same number of atoms."""
+    atoms = atoms.copy()
+    velocities = 0.05 * np.random.default_rng(6).standard_normal((len(atoms), 3))
+    atoms.set_velocities(velocities)
     return atoms
 
 

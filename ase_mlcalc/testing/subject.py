@@ -35,7 +35,12 @@ class ModelSubject:
     @property
     def gives_energy(self) -> bool:
         """Whether forces and stress follow from an energy."""
-        return bool(self.model_class.outputs & {"energy", "energies"})
+        return bool(self.outputs & {"energy", "energies"})
+
+    @cached_property
+    def outputs(self) -> frozenset[str]:
+        """What the model predicts itself in this configuration."""
+        return self.fresh().outputs
 
     def fresh(self, dtype: torch.dtype = torch.float64) -> Model:
         """A model as its class initialises it, from a fixed seed; the global generator is left alone."""
@@ -49,7 +54,7 @@ class ModelSubject:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED + 1)
             _perturb(model, 0.1)
-            if self.model_class.outputs & {"energy", "energies", "forces"}:
+            if self.outputs & {"energy", "energies", "forces", "edge_forces"}:
                 for _ in range(8):
                     forces = derive(model, self.graph(self.crystal), Baseline()).forces
                     if forces is None or forces.abs().max() > 10 * FORCE_FLOOR:
@@ -63,8 +68,9 @@ class ModelSubject:
         return Derived(self.model())
 
     def fitted(self, atoms: Atoms) -> Atoms:
-        """The geometry with elements that the model knows."""
-        return structures.fitted(atoms, self.config.species)
+        """The geometry with elements that the model knows, and with momenta if it reads velocities."""
+        atoms = structures.fitted(atoms, self.config.species)
+        return structures.moving(atoms) if "velocities" in self.model_class.reads else atoms
 
     @cached_property
     def water(self) -> Atoms:
@@ -94,7 +100,7 @@ class ModelSubject:
     @cached_property
     def lonely(self) -> Atoms:
         """An isolated atom."""
-        return structures.isolated_atom(self.config.species[0])
+        return self.fitted(structures.isolated_atom(self.config.species[0]))
 
     def everything(self) -> dict[str, Atoms]:
         """All check structures by name."""

@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ase_mlcalc.graph import Graph
 from ase_mlcalc.potential import Baseline, derive
 from ase_mlcalc.properties import SPECS, Properties
 from ase_mlcalc.testing import outcome, structures
 from ase_mlcalc.testing.comparison import close, mean_squares
-from ase_mlcalc.testing.outcome import Judge
+from ase_mlcalc.testing.outcome import CheckFailure, Judge
 from ase_mlcalc.testing.subject import ModelSubject
 
 
@@ -28,7 +29,7 @@ def check_no_gradient_across_structures(subject: ModelSubject, judge: Judge) -> 
     raw = subject.model()(graph._replace(vectors=vectors))
     for name in raw.given():
         value: Tensor = getattr(raw, name)
-        own = graph.system == 1 if SPECS[name].per == "atom" else torch.arange(graph.n_structures) == 1
+        own = _structure_of_rows(name, graph) == 1
         (gradient,) = torch.autograd.grad(value[own].sum(), vectors, retain_graph=True, materialize_grads=True)
         foreign = graph.system[graph.centers] != 1
         judge.identical(f"d {name} / d r of other structures", gradient[foreign], torch.zeros_like(gradient[foreign]))
@@ -100,6 +101,22 @@ def check_far_apart(subject: ModelSubject, judge: Judge) -> None:
     if both.energy is not None:
         total = torch.stack(energies).sum(dim=0)
         judge.close("energy", both.energy, total, outcome.RELABELLED, float(torch.stack(energies).abs().max()))
+
+
+def check_declared_not_local(subject: ModelSubject, judge: Judge) -> None:
+    """A model that says it is not local notices fragments far away: flags must not rot."""
+    try:
+        check_far_apart(subject, Judge("far_apart"))
+    except CheckFailure:
+        return
+    judge.fail("declares local=False but passes the check of fragments far apart: declare local=True")
+
+
+def _structure_of_rows(name: str, graph: Graph) -> Tensor:
+    """Which structure each row of an output belongs to."""
+    if name == "edge_forces":
+        return graph.system[graph.centers]
+    return graph.system if SPECS[name].per == "atom" else torch.arange(graph.n_structures)
 
 
 def _joined(parts: list[Properties]) -> Properties:

@@ -46,11 +46,10 @@ def check_outputs(subject: ModelSubject, judge: Judge) -> None:
     for dtype in (torch.float64, torch.float32):
         graph = _in(subject.graph(*subject.everything().values()), dtype)
         raw = subject.model(dtype)(graph)
-        judge.require(raw.given() == subject.model_class.outputs, "fields returned", sorted(raw.given()))
+        judge.require(raw.given() == subject.outputs, "fields returned", sorted(raw.given()))
         for name in raw.given():
             value: Tensor = getattr(raw, name)
-            length = graph.n_atoms if SPECS[name].per == "atom" else graph.n_structures
-            expected = (length, *SPECS[name].components)
+            expected = _shape(name, graph)
             judge.require(tuple(value.shape) == expected, f"shape of {name}", tuple(value.shape), expected)
             judge.require(value.dtype == dtype, f"dtype of {name}", value.dtype, dtype)
             judge.require(torch.isfinite(value).all(), f"{name} has NaN or Inf on a check structure")
@@ -60,29 +59,39 @@ def check_inputs_untouched(subject: ModelSubject, judge: Judge) -> None:
     """Evaluation changes neither the graph nor the parameters, and a second call gives the same bits."""
     model = subject.model()
     graph = subject.graph(subject.crystal, subject.water)
-    before = [field.clone() for field in graph]
+    before = [None if field is None else field.clone() for field in graph]
     state = {name: value.clone() for name, value in model.state_dict().items()}
     first = derive(model, graph, Baseline())
     with torch.no_grad():
         model(graph)  # the tensors of `graph` themselves: derive hands over copies of some
     second = derive(model, graph, Baseline())
     for name, was, now in zip(Graph._fields, before, graph, strict=True):
-        judge.identical(f"graph.{name} after evaluation", now, was)
+        if was is not None:
+            judge.identical(f"graph.{name} after evaluation", now, was)
     for name, value in model.state_dict().items():
         judge.identical(f"model parameter {name} after evaluation", value, state[name])
     identical(judge, "second call", second, first)
 
 
 def check_sees_only_vectors(subject: ModelSubject, judge: Judge) -> None:
-    """Geometry enters through ``graph.vectors`` alone: otherwise forces and stress would miss a part."""
+    """Geometry enters through ``graph.vectors`` alone, or else through what is declared; for energies never.
+
+    Otherwise forces and stress would miss a part.
+    """
     model, graph = subject.model(), subject.graph(subject.crystal, subject.water)
-    nonsense = graph._replace(
-        positions=torch.full_like(graph.positions, torch.nan),
-        cell=torch.full_like(graph.cell, torch.nan),
-        shifts=torch.full_like(graph.shifts, torch.nan),
-    )
+    if subject.gives_energy:
+        judge.require(model.reads == {"vectors"}, "an energy may be read from `vectors` alone", sorted(model.reads))
+    others = {
+        "positions": graph.positions,
+        "cell": graph.cell,
+        "shifts": graph.shifts,
+        "velocities": graph.positions,
+        "masses": graph.positions[:, 0],
+    }
+    nonsense = {name: torch.full_like(value, torch.nan) for name, value in others.items() if name not in model.reads}
     with torch.no_grad():
-        identical(judge, "outputs with other positions, cell and shifts", model(nonsense), model(graph))
+        changed = model(graph._replace(**nonsense))
+        identical(judge, f"outputs with other {', '.join(nonsense)}", changed, model(graph))
 
 
 def check_save_load(subject: ModelSubject, judge: Judge) -> None:
@@ -97,6 +106,12 @@ def check_save_load(subject: ModelSubject, judge: Judge) -> None:
         judge.require(loaded.model.config == saved.model.config, "configuration after loading", loaded.model.config)
         graph = subject.graph(subject.crystal, subject.ethanol)
         identical(judge, f"saved and loaded in {dtype}", loaded(graph), saved(graph))
+
+
+def _shape(name: str, graph: Graph) -> tuple[int, ...]:
+    if name == "edge_forces":
+        return (len(graph.vectors), 3)
+    return (graph.n_atoms if SPECS[name].per == "atom" else graph.n_structures, *SPECS[name].components)
 
 
 def _in(graph: Graph, dtype: torch.dtype) -> Graph:

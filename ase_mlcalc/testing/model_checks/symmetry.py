@@ -62,6 +62,15 @@ def check_declared_not_equivariant(subject: ModelSubject, judge: Judge) -> None:
     judge.fail("declares equivariant=False but passes the check of rotations: declare equivariant=True")
 
 
+def check_declared_positions(subject: ModelSubject, judge: Judge) -> None:
+    """A model that says it reads positions notices where a structure is: flags must not rot."""
+    try:
+        check_translation(subject, Judge("translation"))
+    except CheckFailure:
+        return
+    judge.fail("declares that it reads positions but passes the check of translations: leave them out of `reads`")
+
+
 def _of_atoms(result: Properties, order: Tensor) -> Properties:
     return Properties(
         **{
