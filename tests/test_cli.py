@@ -308,6 +308,8 @@ def test_full_disk_and_closed_pipe():
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_is_one_line_and_leaves_a_report(trained, tmp_path):
+    # shells start background jobs with SIGINT ignored, which the child would inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = python(
         "-m", "ase_mlcalc", "md", trained / "md.toml",
         "--set", f"job.output={tmp_path}/md", "--set", "md.time_ps=1000",

@@ -42,7 +42,7 @@ def test_a_module_that_is_read_anew_replaces_its_model():
 def test_class_lines_that_promise_nothing_are_refused():
     with pytest.raises(TypeError, match="declares no outputs"):
         define("toy", outputs=())
-    with pytest.raises(ValueError, match="unknown properties"):
+    with pytest.raises(ValueError, match="unknown outputs"):
         define("toy", outputs={"enegies"})
     with pytest.raises(TypeError, match="needs a class attribute Config"):
         define("toy", config=dict)
