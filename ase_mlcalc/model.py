@@ -4,19 +4,22 @@ A model is one file that maps a `Graph` to `Properties`: no autograd, no ASE, no
 reference energies in it.  Everything mechanical follows from it in `potential.derive`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
+from ase import Atoms
 from ase.data import chemical_symbols
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from ase_mlcalc.errors import ConfigError, ModelError, SpeciesError
+from ase_mlcalc.errors import ConfigError, DataError, ModelError, SpeciesError
 from ase_mlcalc.graph import Graph
+from ase_mlcalc.neighbors import find_pairs
 from ase_mlcalc.properties import Properties, check_outputs
 
 ENTRY_POINT_GROUP = "ase_mlcalc.models"
@@ -40,11 +43,90 @@ class ModelConfig(BaseModel):
             raise ValueError(f"species are listed twice: {species}")
         return tuple(sorted(species))
 
+    def from_structures(self, structures: Sequence[Atoms]) -> dict[str, Any]:  # noqa: ARG002
+        """Values of keys that training takes from its structures where the job does not set them.
+
+        Raises
+        ------
+        DataError
+            Structures that no model of this configuration can be made for.
+        """
+        return {}
+
 
 class NetworkConfig(ModelConfig):
     """What models that sum over neighbours are configured by; training sets `mean_neighbors` from its structures."""
 
     mean_neighbors: float = Field(16.0, gt=0, description="neighbours of an atom on average; sums are scaled by it")
+
+    def from_structures(self, structures: Sequence[Atoms]) -> dict[str, Any]:
+        """The average number of neighbours, at least 1, over evenly chosen structures."""
+        enough = 100
+        chosen = structures[:: math.ceil(len(structures) / enough)]
+        found = [find_pairs(atoms.positions, atoms.cell.array, atoms.pbc, self.cutoff) for atoms in chosen]
+        pairs = sum(len(each.centers) for each in found)
+        mean = max(1.0, round(pairs / sum(len(atoms) for atoms in chosen), 2))
+        return {**super().from_structures(structures), "mean_neighbors": mean}
+
+
+class MoleculeConfig(ModelConfig):
+    """What models of one molecule, or of one box of atoms, are configured by; training sets `numbers` from its data."""
+
+    numbers: tuple[int, ...] = Field(
+        (8, 1, 1), min_length=1, description="atomic numbers of the atoms, in the order that all structures have"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _species_of_numbers(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "numbers" in data and "species" not in data:
+            return {**data, "species": sorted(set(data["numbers"]))}
+        return data
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        unknown = sorted(set(self.numbers) - set(self.species))
+        if "numbers" in self.model_fields_set and unknown:
+            raise ValueError(f"numbers hold elements {unknown}, which species {self.species} leave out")
+        return self
+
+    def from_structures(self, structures: Sequence[Atoms]) -> dict[str, Any]:
+        """The atomic numbers that all structures share; isolated atoms, which are references, do not count."""
+        bound = [atoms for atoms in structures if len(atoms) > 1] or list(structures)
+        first = tuple(bound[0].numbers.tolist())
+        expected = self.numbers if "numbers" in self.model_fields_set else first
+        for atoms in bound:
+            if tuple(atoms.numbers.tolist()) != expected:
+                raise DataError(
+                    f"this model is for one composition in one order of atoms, {in_order(expected)}, and a structure "
+                    f"has {in_order(atoms.numbers.tolist())}; sort the atoms alike, or choose a transferable model"
+                )
+        return {**super().from_structures(structures), "numbers": first}
+
+
+def in_order(numbers: Sequence[int], most: int = 24) -> str:
+    """Atomic numbers as symbols in their order, runs of one element as O2; cut off where they are many."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][0] == number:
+            runs[-1] = (number, runs[-1][1] + 1)
+        else:
+            runs.append((number, 1))
+    words = [chemical_symbols[number] + (str(count) if count > 1 else "") for number, count in runs[:most]]
+    return " ".join(words) + (f" ... ({len(numbers)} atoms)" if len(runs) > most else "")
+
+
+class Stage(NamedTuple):
+    """A part of the training of a model that is learned part by part; see `Model.stages`."""
+
+    name: str
+    """Of the folder that the stage is written to."""
+    config: ModelConfig
+    """Of the model as it is in this stage; parameters that keep their names go on to the next one."""
+    learned: tuple[str, ...] | None = None
+    """Names of the parts whose parameters are learned, as in ``train.learn``; the others stay fixed.  ``None``: all."""
+    share: float = 1.0
+    """Of the time or of the epochs."""
 
 
 class Model(nn.Module, ABC):
@@ -64,7 +146,7 @@ class Model(nn.Module, ABC):
     outputs: frozenset[str]
     """Fields of `Properties` that ``forward`` fills in.  Declared in the class line for the default configuration; a
     model whose configuration changes them says so in ``__init__``."""
-    reads: ClassVar[frozenset[str]] = frozenset({"vectors"})
+    reads: frozenset[str] = frozenset({"vectors"})
     """Fields of `Graph` beyond elements and edges that ``forward`` reads.  With energies it may be nothing but
     ``vectors``, or forces and stress would miss a part."""
     includes_kinetic: bool = False
@@ -76,7 +158,8 @@ class Model(nn.Module, ABC):
     local: bool = True
     """What an atom is given depends on its surroundings only, not on fragments far away."""
     transferable: ClassVar[bool] = True
-    """False: made for one molecule in one order of atoms."""
+    """False: made for one molecule in one order of atoms; `Config` then derives from `MoleculeConfig`, and the
+    potential refuses other atoms."""
     trainable: ClassVar[bool] = True
     """False: nothing to learn (analytic potentials)."""
     Config: ClassVar[type[ModelConfig]]
@@ -90,6 +173,8 @@ class Model(nn.Module, ABC):
             raise TypeError(f"model {name!r} declares no outputs")
         if not isinstance(cls.__dict__.get("Config"), type) or not issubclass(cls.Config, ModelConfig):
             raise TypeError(f"model {name!r} needs a class attribute Config derived from ModelConfig")
+        if not cls.transferable and not issubclass(cls.Config, MoleculeConfig):
+            raise TypeError(f"model {name!r} is not transferable, so its Config has to derive from MoleculeConfig")
         earlier = _REGISTRY.get(name, cls)
         if (earlier.__module__, earlier.__qualname__) != (cls.__module__, cls.__qualname__):  # not a module read anew
             raise TypeError(f"two models are named {name!r}: {_described(earlier)} and {_described(cls)}; rename one")
@@ -106,6 +191,11 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def forward(self, graph: Graph) -> Properties:
         """Evaluate all structures of a graph."""
+
+    @classmethod
+    def stages(cls, config: ModelConfig) -> tuple[Stage, ...]:
+        """In which stages a model of this configuration is trained; the last one is that configuration itself."""
+        return (Stage("all", config),)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -26,9 +26,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ase_mlcalc.errors import ModelError, StructureError
+from ase_mlcalc.errors import DataError, ModelError, StructureError
 from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph, isolated_atoms
-from ase_mlcalc.model import Model
+from ase_mlcalc.model import Model, MoleculeConfig, in_order
 from ase_mlcalc.properties import Properties
 
 DERIVED_FROM: dict[str, frozenset[str]] = {
@@ -43,7 +43,7 @@ DERIVED_FROM: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Baseline:
-    """Reference energies and scales between a model's numbers of order one and eV, eV/Å and eV/Å³.
+    """Reference energies and scales between a model's numbers of order one and eV and eV/Å.
 
     Parameters
     ----------
@@ -53,8 +53,9 @@ class Baseline:
         Multiplies per-atom energies, and so the forces and stresses derived from them.
     force_scale : float, eV/Å
         Multiplies forces that a model predicts directly.
-    stress_scale : float, eV/Å³
-        Multiplies stresses that a model predicts directly.
+    stress_scale : float, eV
+        Multiplies per-atom stresses that a model predicts directly, which are stress times volume: that product stays
+        the same in a supercell or with more vacuum around a slab, while `Properties.stresses` do not.
     """
 
     species_energy: Mapping[int, float] = field(default_factory=dict)
@@ -133,7 +134,10 @@ def derive(
     ------
     StructureError
         The model uses velocities and a structure has none.
+    DataError
+        The model is for one molecule, and this is another or has its atoms in another order.
     """
+    _refuse_other_atoms(model, graph)
     vectors = graph.vectors.detach().to(model.dtype)
     if model.outputs & {"energies", "energy"}:
         with torch.enable_grad():
@@ -221,7 +225,7 @@ def _from_direct(model: Model, raw: Properties, graph: Graph, baseline: Baseline
     if raw.forces is not None:
         return Properties(forces=raw.forces * baseline.force_scale)
     if raw.stresses is not None:
-        stresses = raw.stresses.double() * baseline.stress_scale
+        stresses = _per_volume(graph, raw.stresses.double() * baseline.stress_scale)
         if model.includes_kinetic:
             stresses = stresses - kinetic_stresses(graph)
         return Properties(stress=_sum_over(graph, stresses), stresses=stresses)
@@ -240,10 +244,29 @@ def kinetic_stresses(graph: Graph) -> Tensor:
 
 
 def _require_what_it_reads(model: Model, graph: Graph) -> None:
-    if "velocities" in model.reads and (graph.velocities is None or bool(graph.velocities.isnan().any())):
+    moving = "velocities" in model.reads or model.includes_kinetic
+    if moving and (graph.velocities is None or bool(graph.velocities.isnan().any())):
         raise StructureError(
             f"model {model.name!r} uses velocities and the structure has none; set them, for example with "
             "ase.md.velocitydistribution.MaxwellBoltzmannDistribution or atoms.set_velocities"
+        )
+
+
+def _refuse_other_atoms(model: Model, graph: Graph) -> None:
+    if not isinstance(model.config, MoleculeConfig):
+        return
+    numbers = model.config.numbers
+    expected = torch.tensor(numbers, device=graph.numbers.device).repeat(graph.n_structures)
+    sizes = torch.bincount(graph.system, minlength=graph.n_structures)
+    if bool((sizes != len(numbers)).any()) or not torch.equal(graph.numbers, expected):
+        other = next(
+            of_one
+            for of_one in (graph.numbers[graph.system == b].tolist() for b in range(graph.n_structures))
+            if of_one != list(numbers)
+        )
+        raise DataError(
+            f"model {model.name!r} was made for {in_order(numbers)} in this order, got {in_order(other)}; "
+            "sort the atoms as in its training data, or use a transferable model"
         )
 
 

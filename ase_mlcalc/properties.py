@@ -20,7 +20,8 @@ class Properties(NamedTuple):
     stress: Tensor | None = None
     """(B, 3, 3) eV/Å³, (1/V) dE/dε, positive under tension."""
     stresses: Tensor | None = None
-    """(N, 3, 3) eV/Å³ per atom, divided by the total volume, so that the sum over atoms is `stress`."""
+    """(N, 3, 3) eV/Å³ per atom, divided by the total volume, so that the sum over atoms is `stress`.  From a model that
+    predicts them: times that volume, which `potential.derive` divides by."""
     edge_forces: Tensor | None = None
     """(E, 3) eV/Å, only from a model that predicts forces of pairs: its stand-in for the gradient dE/dr_ij."""
 

@@ -99,7 +99,7 @@ def test_scales_are_the_rms_of_force_and_stress():
     rms = math.sqrt(18 / 21)
     assert baseline.energy_scale == pytest.approx(rms)
     assert baseline.force_scale == pytest.approx(rms)
-    assert baseline.stress_scale == pytest.approx(0.02 / 4)
+    assert baseline.stress_scale == pytest.approx(0.02 / 4 * 3.61**3)  # stress times volume, for each atom
     assert baseline.species_energy[1] == -1.0
 
 

@@ -187,12 +187,13 @@ def test_direct_forces_are_scaled_and_buy_nothing_else():
     assert result.forces.tolist() == [[2.0, 2.0, 2.0]]
 
 
-def test_direct_stresses_are_scaled_and_summed():
+def test_direct_stresses_are_scaled_divided_by_the_volume_and_summed():
     model = direct({"stresses"}, {"stresses": lambda graph: torch.ones(graph.n_atoms, 3, 3)})
     potential = Derived(model, Baseline(stress_scale=0.5))
     assert potential.properties == {"stress", "stresses"}
     result = potential(from_atoms(Atoms("H2", [[0, 0, 0], [0, 0, 1]], cell=[5, 5, 5]), 3.0))
-    assert (result.stress == 1.0).all()
+    assert result.stress.numpy() == pytest.approx(np.full((1, 3, 3), 2 * 0.5 / 5**3))
+    assert torch.isnan(potential(from_atoms(Atoms("H2", [[0, 0, 0], [0, 0, 1]]), 3.0)).stress).all()
 
 
 @pytest.mark.parametrize("outputs", [{"energies"}, {"forces"}])

@@ -2,6 +2,7 @@ import math
 import time
 import tomllib
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -9,9 +10,12 @@ from training_cases import SCHNET, make_job
 
 from ase_mlcalc.config import template, validate
 from ase_mlcalc.data.frames import Frame
-from ase_mlcalc.errors import ConfigError, ModelError, SpeciesError
-from ase_mlcalc.model import lookup
+from ase_mlcalc.errors import ConfigError, DataError, ModelError, SpeciesError
+from ase_mlcalc.graph import from_atoms
+from ase_mlcalc.model import Model, MoleculeConfig, lookup
+from ase_mlcalc.potential import Derived
 from ase_mlcalc.properties import Properties
+from ase_mlcalc.testing import temporary_models
 from ase_mlcalc.training.config import TrainConfig, TrainJob, changed_keys, resolve_model, resolved, to_toml
 from ase_mlcalc.training.ema import MovingAverage
 from ase_mlcalc.training.optimizers import make_optimizer
@@ -115,3 +119,31 @@ def test_the_optimizer_covers_every_parameter_once():
     assert {id(p) for p in covered} == {id(p) for p in model.parameters()}
     assert len(covered) == len(list(model.parameters()))
     assert all(math.isfinite(group["lr"]) and group["lr"] > 0 for group in groups)
+
+
+class BoxConfig(MoleculeConfig):
+    """Hyper-parameters of a model of one molecule."""
+
+
+def test_a_model_of_one_molecule_takes_its_atoms_from_the_data():
+    def frames(*orders):
+        return [frame for numbers in orders for frame in frames_of(*numbers)]
+
+    with temporary_models():
+
+        class Box(Model, name="box", outputs={"energy"}):
+            Config = BoxConfig
+            transferable = False
+
+            def forward(self, graph):
+                return Properties(energy=graph.vectors.new_zeros(graph.n_structures))
+
+        _, config = resolve_model({"name": "box"}, frames([1], [1, 8, 1], [1, 8, 1]))
+        assert (config.numbers, config.species) == ((1, 8, 1), (1, 8))
+        with pytest.raises(DataError, match=r"one order of atoms, H O H, and a structure has O H2; sort"):
+            resolve_model({"name": "box"}, frames([1, 8, 1], [8, 1, 1]))
+        with pytest.raises(DataError, match=r"one order of atoms, O H2, and a structure has H O H; sort"):
+            resolve_model({"name": "box", "numbers": [8, 1, 1]}, frames([1, 8, 1]))
+        with pytest.raises(DataError, match=r"model 'box' was made for H O H in this order, got O H2; sort"):
+            Derived(Box(config))(from_atoms(Atoms("OH2", np.eye(3)), 5.0))
+        assert Derived(Box(config))(from_atoms(Atoms("HOH", np.eye(3)), 5.0)).energy.tolist() == [0.0]

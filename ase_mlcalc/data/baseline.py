@@ -145,9 +145,9 @@ def fit_baseline(frames: Sequence[Frame], isolated: Mapping[int, float] | None =
     fit = fit_species_energy(frames, isolated)
     bound = [frame for frame in frames if not is_isolated_atom(frame.atoms)]
     force_rms = _rms([frame.labels.forces for frame in bound])
-    stresses = [frame.labels.stresses for frame in bound]
+    stresses = [None if f.labels.stresses is None else f.labels.stresses * _volume(f) for f in bound]
     if all(value is None for value in stresses):  # a total stress is the sum of N per-atom ones
-        stresses = [None if f.labels.stress is None else f.labels.stress / len(f.atoms) for f in bound]
+        stresses = [None if f.labels.stress is None else f.labels.stress * _volume(f) / len(f.atoms) for f in bound]
     energy_scale = _first_usable(force_rms, _residual_spread(bound, fit.species_energy))
     return Baseline(
         species_energy=fit.species_energy,
@@ -155,6 +155,11 @@ def fit_baseline(frames: Sequence[Frame], isolated: Mapping[int, float] | None =
         force_scale=_first_usable(force_rms),
         stress_scale=_first_usable(_rms(stresses)),
     )
+
+
+def _volume(frame: Frame) -> float:
+    """Å³, zero without a cell."""
+    return float(abs(np.linalg.det(frame.atoms.cell.array)))
 
 
 def _rms(values: Sequence[torch.Tensor | None]) -> float:

@@ -61,6 +61,22 @@ def fitted(atoms: Atoms, species: Sequence[int]) -> Atoms:
     return atoms
 
 
+def composed(atoms: Atoms, numbers: Sequence[int]) -> Atoms:
+    """Other atoms at the density of a structure: its own geometry if it has as many, else a rattled grid."""
+    n = len(numbers)
+    if n == len(atoms):
+        atoms = atoms.copy()
+        atoms.numbers = numbers
+        return atoms
+    per_side = int(np.ceil(n ** (1 / 3)))
+    grid = np.indices((per_side,) * 3).reshape(3, -1).T[:n]
+    if atoms.cell.rank < 3:
+        return _rattled(Atoms(numbers, 1.4 * grid), 0.1, seed=8)
+    other = Atoms(numbers, cell=atoms.cell.array * (n / len(atoms)) ** (1 / 3), pbc=atoms.pbc)
+    other.set_scaled_positions((grid + 0.5) / per_side)
+    return _rattled(other, 0.1, seed=8)
+
+
 def rotation(seed: int, *, improper: bool = False) -> NDArray[np.float64]:
     """(3, 3) a random rotation, or a random rotation with a mirror."""
     q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))

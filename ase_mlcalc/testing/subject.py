@@ -9,7 +9,7 @@ from ase import Atoms
 
 from ase_mlcalc import model as model_module
 from ase_mlcalc.graph import Graph, collate, from_atoms
-from ase_mlcalc.model import Model, ModelConfig
+from ase_mlcalc.model import Model, ModelConfig, MoleculeConfig
 from ase_mlcalc.potential import Baseline, Derived, derive
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.testing import structures
@@ -25,7 +25,8 @@ class ModelSubject:
     ----------
     model_class : type[Model]
     config : ModelConfig, optional
-        Default: the model's own defaults, with the species of the check structures.
+        Default: the model's own defaults, with the species of the check structures; a model of one molecule is
+        tested on its own atoms in the cells of the check structures.
     """
 
     def __init__(self, model_class: type[Model], config: ModelConfig | None = None) -> None:
@@ -41,6 +42,11 @@ class ModelSubject:
     def outputs(self) -> frozenset[str]:
         """What the model predicts itself in this configuration."""
         return self.fresh().outputs
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """What the model reads in this configuration."""
+        return self.fresh().reads
 
     def fresh(self, dtype: torch.dtype = torch.float64) -> Model:
         """A model as its class initialises it, from a fixed seed; the global generator is left alone."""
@@ -69,8 +75,11 @@ class ModelSubject:
 
     def fitted(self, atoms: Atoms) -> Atoms:
         """The geometry with elements that the model knows, and with momenta if it reads velocities."""
-        atoms = structures.fitted(atoms, self.config.species)
-        return structures.moving(atoms) if "velocities" in self.model_class.reads else atoms
+        if isinstance(self.config, MoleculeConfig):
+            atoms = structures.composed(atoms, self.config.numbers)
+        else:
+            atoms = structures.fitted(atoms, self.config.species)
+        return structures.moving(atoms) if "velocities" in self.reads else atoms
 
     @cached_property
     def water(self) -> Atoms:

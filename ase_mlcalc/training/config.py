@@ -1,6 +1,5 @@
 """What a training job is configured by: ``[data]``, ``[model]`` and ``[train]`` of a TOML file."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,8 +11,7 @@ from ase_mlcalc.config import Section, toml_key, toml_value, validate
 from ase_mlcalc.data.frames import Frame, elements
 from ase_mlcalc.data.read import LabelKeys
 from ase_mlcalc.errors import ConfigError
-from ase_mlcalc.model import Model, ModelConfig, NetworkConfig, check_species, lookup
-from ase_mlcalc.neighbors import find_pairs
+from ase_mlcalc.model import Model, ModelConfig, check_species, lookup
 from ase_mlcalc.training.loss import LossConfig
 from ase_mlcalc.training.optimizers import OptimizerConfig
 from ase_mlcalc.training.schedule import ScheduleName
@@ -121,8 +119,8 @@ def resolve_model(table: dict[str, Any], frames: Sequence[Frame]) -> tuple[type[
     table : dict
         ``name`` and any keys of that model's ``Config``.
     frames : sequence of Frame
-        Structures of the job.  What the table does not say is taken from them: the species, and the average number of
-        neighbours for models that want to know it.
+        Structures of the job.  What the table does not say is taken from them: the species, and what the model's
+        `ModelConfig.from_structures` finds, such as the average number of neighbours.
 
     Raises
     ------
@@ -132,6 +130,8 @@ def resolve_model(table: dict[str, Any], frames: Sequence[Frame]) -> tuple[type[
         A key that this model does not have, with the likely one; a model that has nothing to train.
     SpeciesError
         The table leaves out an element of the data.
+    DataError
+        Different atoms or another order in some structures, for a model of one molecule.
     """
     model_class = lookup(table["name"])
     if not model_class.trainable:
@@ -140,16 +140,8 @@ def resolve_model(table: dict[str, Any], frames: Sequence[Frame]) -> tuple[type[
     present = elements(frames)
     config = validate(model_class.Config, {"species": present, **keys}, f"[model] of {model_class.name!r}")
     check_species(present, config.species, "model.species")
-    if isinstance(config, NetworkConfig) and "mean_neighbors" not in keys:
-        config = config.model_copy(update={"mean_neighbors": _mean_neighbors(frames, config.cutoff)})
-    return model_class, config
-
-
-def _mean_neighbors(frames: Sequence[Frame], cutoff: float, enough: int = 100) -> float:
-    """Average number of neighbours, at least 1, over evenly chosen structures."""
-    chosen = [frame.atoms for frame in frames[:: math.ceil(len(frames) / enough)]]
-    pairs = sum(len(find_pairs(atoms.positions, atoms.cell.array, atoms.pbc, cutoff).centers) for atoms in chosen)
-    return max(1.0, round(pairs / sum(len(atoms) for atoms in chosen), 2))
+    found = config.from_structures([frame.atoms for frame in frames])
+    return model_class, config.model_copy(update={key: value for key, value in found.items() if key not in keys})
 
 
 def resolved(job: TrainJob, config: ModelConfig) -> TrainJob:
