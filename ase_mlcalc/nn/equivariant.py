@@ -1,0 +1,90 @@
+"""Blocks of E(3)-equivariant message passing whose products of irreps sit on the atoms.
+
+Edges are many and only gather, scale and sum; `ase_mlcalc.models.equivariant` says where each block comes from.
+Arrays of irreps are those of `ase_mlcalc.nn.irreps`; ``b_pr`` (E, R) are radial functions that vanish at the cutoff,
+``y_pk`` (E, (l_max + 1)²) the spherical harmonics of the edges.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from ase_mlcalc.graph import Graph
+from ase_mlcalc.nn.irreps import IrrepsLinear, IrrepsProduct, degree_of_components
+
+
+class Density(nn.Module):
+    """Expansion of each atom's surroundings, one for each element of the neighbours."""
+
+    def __init__(self, n_species: int, *, n_radial: int, features: int, l_max: int, mean_neighbors: float) -> None:
+        super().__init__()
+        self.n_species = n_species
+        self.mix = IrrepsLinear(n_species * n_radial, features, l_max)
+        self.embedding = nn.Embedding(n_species, features)
+        self.gain = nn.Embedding(n_species, (l_max + 1) * features)
+        nn.init.normal_(self.embedding.weight, std=0.5)
+        nn.init.ones_(self.gain.weight)
+        self.scale = (16.0 / mean_neighbors) ** 0.5
+        self.register_buffer("degree", degree_of_components(l_max), persistent=False)
+
+    def forward(self, graph: Graph, species_n: Tensor, b_pr: Tensor, y_pk: Tensor) -> Tensor:
+        """((l_max + 1)², N, features)."""
+        n_atoms, n_radial, n_components = graph.n_atoms, b_pr.shape[1], y_pk.shape[1]
+        term_p = (y_pk[:, :, None] * b_pr[:, None, :]).flatten(1)
+        slot_p = graph.centers * self.n_species + species_n[graph.neighbors]
+        summed = term_p.new_zeros(n_atoms * self.n_species, n_components * n_radial).index_add(0, slot_p, term_p)
+        by_degree = summed.view(n_atoms, self.n_species, n_components, n_radial).permute(2, 0, 1, 3).flatten(2)
+        gain = self.gain(species_n).view(n_atoms, -1, self.embedding.embedding_dim).transpose(0, 1)
+        x = self.mix(by_degree) * self.scale * gain.index_select(0, self.get_buffer("degree"))
+        return torch.cat([x[:1] + self.embedding(species_n), x[1:]])
+
+
+class AtomBlock(nn.Module):
+    """Product of irreps, then a gated update from the scalars; both residual.  Keeps degrees up to l_out."""
+
+    def __init__(self, features: int, l_max: int, l_out: int) -> None:
+        super().__init__()
+        self.factors = IrrepsLinear(features, 2 * features, l_max)
+        self.product = IrrepsProduct(features, features, l_max, l_out)
+        self.hidden = nn.Linear(features, features)
+        self.gates = nn.Linear(features, (l_out + 1) * features)
+        self.register_buffer("degree", degree_of_components(l_out), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """((l_max + 1)², N, features) to ((l_out + 1)², N, features)."""
+        degree = self.get_buffer("degree")
+        left, right = self.factors(x).chunk(2, dim=2)
+        x = x[: len(degree)] + 0.5 * self.product(left, right)
+        gates = self.gates(silu(self.hidden(x[0]))).view(x.shape[1], -1, x.shape[2]).transpose(0, 1)
+        # scalars change additively, other degrees by a factor
+        times = torch.cat([torch.ones_like(x[:1]), x[1:]])
+        return x + times * gates.index_select(0, degree)
+
+
+class Interaction(nn.Module):
+    """Messages between neighbours, then an `AtomBlock`."""
+
+    def __init__(
+        self, *, features: int, edge_features: int, n_radial: int, l_max: int, l_out: int, mean_neighbors: float
+    ) -> None:
+        super().__init__()
+        self.l_max = l_max
+        self.channels = edge_features
+        self.scale = mean_neighbors**-0.5
+        self.down = IrrepsLinear(features, edge_features, l_max)
+        self.radial_weights = nn.Linear(n_radial, (2 * l_max + 1) * edge_features, bias=False)
+        self.up = IrrepsLinear(edge_features, features, l_max)
+        self.atoms = AtomBlock(features, l_max, l_out)
+        self.register_buffer("degree", degree_of_components(l_max), persistent=False)
+
+    def forward(self, graph: Graph, x: Tensor, b_pr: Tensor, y_pk: Tensor) -> Tensor:
+        """((l_max + 1)², N, features) to ((l_out + 1)², N, features)."""
+        degree = self.get_buffer("degree")
+        h = self.down(x).transpose(0, 1).contiguous()  # atoms first: rows are gathered and summed
+        h_p = h.index_select(0, graph.neighbors)
+        weights = self.radial_weights(b_pr).view(-1, 2 * self.l_max + 1, self.channels)
+        of_place = weights[:, : self.l_max + 1].index_select(1, degree) * y_pk[:, :, None] * h_p[:, :1]
+        of_turn = weights[:, self.l_max + 1 :].index_select(1, degree[1:] - 1) * h_p[:, 1:]
+        messages = torch.cat([of_place[:, :1], of_place[:, 1:] + of_turn], dim=1)
+        summed = torch.zeros_like(h).index_add(0, graph.centers, messages)
+        return self.atoms(x + self.up(summed.transpose(0, 1) * self.scale))
