@@ -45,6 +45,8 @@ class Graph(NamedTuple):
     none."""
     masses: Tensor | None = None
     """(N,) u; given with `velocities`."""
+    gauge: Tensor | None = None
+    """(3,) 1/Å; not physics but bookkeeping of gradients, see `nn.gather.of_neighbors`.  ``None`` in structures."""
 
     @property
     def n_atoms(self) -> int:

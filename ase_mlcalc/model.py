@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from ase import Atoms
@@ -146,6 +146,8 @@ class Model(nn.Module, ABC):
     outputs: frozenset[str]
     """Fields of `Properties` that ``forward`` fills in.  Declared in the class line for the default configuration; a
     model whose configuration changes them says so in ``__init__``."""
+    depth: int = 1
+    """How many layers sum over neighbours, one after the other: an atom feels others up to ``depth`` cutoffs away."""
     reads: frozenset[str] = frozenset({"vectors"})
     """Fields of `Graph` beyond elements and edges that ``forward`` reads.  With energies it may be nothing but
     ``vectors``, or forces and stress would miss a part."""
@@ -208,6 +210,25 @@ class Model(nn.Module, ABC):
         """Where the model lives."""
         places = (tensor.device for tensor in chain(self.parameters(), self.buffers()))
         return next(places, torch.device("cpu"))
+
+
+class Clusters(NamedTuple):
+    """Terms of an energy, each a function of a few edges that belongs to the same number of atoms.  T terms."""
+
+    atoms: Tensor
+    """(T, n) indices of the atoms of each term, the one that holds its energy first."""
+    edges: Tensor
+    """(T, m) indices of the edges that a term depends on."""
+    energy: Callable[[Tensor], Tensor]
+    """(T, m, 3) Å edge vectors to (T,) energies in the model's unit."""
+
+
+@runtime_checkable
+class Clustered(Protocol):
+    """A model whose whole energy is a sum of terms of a few atoms."""
+
+    def clusters(self, graph: Graph) -> Sequence[Clusters]:
+        """All terms of the energy."""
 
 
 class SpeciesIndex(nn.Module):

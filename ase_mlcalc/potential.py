@@ -167,13 +167,56 @@ def _derive_from_energy(
     else:
         raise ModelError(f"model {model.name!r} declares {sorted(model.outputs)} but returned no energy")
     energy = e_b + _sum_over(graph, reference_n)
-    if e_b.requires_grad and len(r_pc):
-        (g_pc,) = torch.autograd.grad(e_b.sum(), r_pc, create_graph=create_graph, materialize_grads=True)
-    else:
-        g_pc = torch.zeros_like(r_pc)
+    g_pc = _gradient(e_b, r_pc, create_graph=create_graph)
     forces, stresses = edge_mechanics(graph, g_pc.double())
     properties = Properties(energy, energies, forces, _sum_over(graph, stresses), stresses)
     return properties if create_graph else _detached(properties)
+
+
+def _gradient(e_b: Tensor, r_pc: Tensor, *, create_graph: bool) -> Tensor:
+    if not e_b.requires_grad or len(r_pc) == 0:
+        return torch.zeros_like(r_pc)
+    return torch.autograd.grad(e_b.sum(), r_pc, create_graph=create_graph, materialize_grads=True)[0]
+
+
+def edge_gradient(model: Model, graph: Graph, baseline: Baseline) -> Tensor:
+    """The gradient dE/dr_ij of each directed edge, or what a model of pair forces predicts in its place.
+
+    Parameters
+    ----------
+    model : Model
+    graph : Graph
+        On the device of the model.
+    baseline : Baseline
+
+    Returns
+    -------
+    (E, 3) eV/Å
+        Float64; the force of j on i is g_ij - g_ji, with g_ji of the reversed edge.
+
+    Raises
+    ------
+    ModelError
+        The model predicts neither an energy nor forces of pairs.
+    """
+    _refuse_other_atoms(model, graph)
+    r_pc = graph.vectors.detach().to(model.dtype)
+    if "edge_forces" in model.outputs:
+        with torch.no_grad():
+            edge_forces = model(graph._replace(vectors=r_pc)).edge_forces
+        assert edge_forces is not None
+        return edge_forces.double() * baseline.force_scale
+    if not model.outputs & {"energies", "energy"}:
+        raise ModelError(
+            f"model {model.name!r} predicts {', '.join(sorted(model.outputs))}: there are no forces of pairs in it; "
+            "use a model with energies, or one that predicts forces of pairs"
+        )
+    with torch.enable_grad():
+        r_pc.requires_grad_()
+        raw = model(graph._replace(vectors=r_pc))
+        energies = raw.energies if raw.energies is not None else raw.energy
+        assert energies is not None
+        return _gradient(energies.double(), r_pc, create_graph=False).double() * baseline.energy_scale
 
 
 def edge_mechanics(graph: Graph, g_pc: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from ase_mlcalc.graph import Graph
-from ase_mlcalc.model import Model, ModelConfig
+from ase_mlcalc.model import Clusters, Model, ModelConfig
 from ase_mlcalc.properties import Properties
 
 
@@ -44,10 +44,7 @@ class LennardJonesConfig(ModelConfig):
 
 
 class LennardJones(Model, name="lennard_jones", outputs={"energies"}):
-    """Lennard-Jones potential; see the equations at the top of this file.
-
-    The class declares itself smooth, which is true for the default ``smooth=True`` only.
-    """
+    """Lennard-Jones potential; see the equations at the top of this file."""
 
     Config = LennardJonesConfig
     trainable = False
@@ -58,14 +55,22 @@ class LennardJones(Model, name="lennard_jones", outputs={"energies"}):
         super().__init__(config)
         self.register_buffer("epsilon", torch.tensor(config.epsilon, dtype=torch.float64))
         self.register_buffer("sigma", torch.tensor(config.sigma, dtype=torch.float64))
-        self.smooth_cutoff = config.smooth
+        self.smooth = config.smooth
         self.onset = config.onset_fraction * config.cutoff
 
     def forward(self, graph: Graph) -> Properties:
         """Per-atom energies: half of each pair to each of its ends."""
-        squared_p = graph.vectors.square().sum(dim=1)
-        u_p = self._cut_off(squared_p, self._pair_energy(squared_p))
-        return Properties(energies=u_p.new_zeros(graph.n_atoms).index_add(0, graph.centers, 0.5 * u_p))
+        u_p = self._half_pair_energy(graph.vectors[:, None])
+        return Properties(energies=u_p.new_zeros(graph.n_atoms).index_add(0, graph.centers, u_p))
+
+    def clusters(self, graph: Graph) -> tuple[Clusters]:
+        """Half pairs, one for each directed edge."""
+        each = torch.arange(len(graph.centers), device=graph.centers.device)[:, None]
+        return (Clusters(torch.stack([graph.centers, graph.neighbors], dim=1), each, self._half_pair_energy),)
+
+    def _half_pair_energy(self, r_tmc: Tensor) -> Tensor:
+        squared_t = r_tmc[:, 0].square().sum(dim=1)
+        return 0.5 * self._cut_off(squared_t, self._pair_energy(squared_t))
 
     def _pair_energy(self, squared: Tensor) -> Tensor:
         s6 = (self.sigma**2 / squared) ** 3
@@ -73,7 +78,7 @@ class LennardJones(Model, name="lennard_jones", outputs={"energies"}):
 
     def _cut_off(self, squared_p: Tensor, u_p: Tensor) -> Tensor:
         outer, inner = self.config.cutoff**2, self.onset**2
-        if self.smooth_cutoff:
+        if self.smooth:
             switch_p = (outer - squared_p) ** 2 * (outer + 2 * squared_p - 3 * inner) / (outer - inner) ** 3
             u_p = u_p * torch.where(squared_p < inner, 1.0, switch_p)
         else:

@@ -25,6 +25,7 @@ from torch.nn.functional import softplus
 
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, NetworkConfig, SpeciesIndex
+from ase_mlcalc.nn.gather import of_neighbors
 from ase_mlcalc.nn.radial import GaussianBasis, envelope
 from ase_mlcalc.properties import Properties
 
@@ -71,7 +72,7 @@ class Interaction(nn.Module):
     def forward(self, x_nf: Tensor, basis_pk: Tensor, u_p: Tensor, graph: Graph) -> Tensor:
         """(N, F) features and (E, K) radial functions to (N, F)."""
         w_pf = self.filter_net(basis_pk) * u_p
-        m_pf = self.before(x_nf).index_select(0, graph.neighbors) * w_pf
+        m_pf = of_neighbors(self.before(x_nf), graph) * w_pf
         sum_nf = torch.zeros_like(x_nf).index_add(0, graph.centers, m_pf)
         return self.after(sum_nf * self.scale)
 
@@ -84,6 +85,7 @@ class SchNet(Model, name="schnet", outputs={"energies"}):
     def __init__(self, config: SchNetConfig) -> None:
         super().__init__(config)
         f = config.features
+        self.depth = config.n_interactions
         self.species_index = SpeciesIndex(config.species)
         self.embedding = nn.Embedding(len(config.species), f)
         self.basis = GaussianBasis(config.n_gaussians, config.cutoff)

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ase_mlcalc.graph import Graph
-from ase_mlcalc.model import Model, ModelConfig
+from ase_mlcalc.model import Clusters, Model, ModelConfig
 from ase_mlcalc.nn.triplets import find_triplets
 from ase_mlcalc.properties import Properties
 
@@ -57,20 +57,39 @@ class StillingerWeber(Model, name="stillinger_weber", outputs={"energies"}):
 
     def forward(self, graph: Graph) -> Properties:
         """Per-atom energies: half of each pair to each of its ends, each triplet to its central atom."""
-        d_p = torch.linalg.vector_norm(graph.vectors, dim=1)
-        inside_p = d_p < self.config.cutoff
-        gap_p = torch.where(inside_p, d_p - self.config.cutoff, -1.0)
-        e_n = d_p.new_zeros(graph.n_atoms)
-        pairs_p = torch.where(inside_p, 0.5 * self._pair_energy(d_p, gap_p), 0.0)
-        e_n = e_n.index_add(0, graph.centers, pairs_p)
-        h_p = torch.where(inside_p, torch.exp(self.gamma * self.sigma / gap_p), 0.0)
-        angles = find_triplets(graph.centers)
-        unit_pc = graph.vectors / d_p[:, None]
-        cosine_t = (unit_pc[angles.first] * unit_pc[angles.second]).sum(dim=1)
-        bend_t = h_p[angles.first] * h_p[angles.second] * (cosine_t - TETRAHEDRAL_COSINE) ** 2
-        e_n = e_n.index_add(0, graph.centers[angles.first], self.lambda_ * self.epsilon * bend_t)
+        e_n = graph.vectors.new_zeros(graph.n_atoms)
+        for terms in self.clusters(graph):
+            e_n = e_n.index_add(0, terms.atoms[:, 0], terms.energy(graph.vectors[terms.edges]))
         return Properties(energies=e_n)
 
-    def _pair_energy(self, d_p: Tensor, gap_p: Tensor) -> Tensor:
-        bracket_p = self.B * (self.sigma / d_p) ** self.p - 1
-        return self.A * self.epsilon * bracket_p * torch.exp(self.sigma / gap_p)
+    def clusters(self, graph: Graph) -> tuple[Clusters, Clusters]:
+        """Half pairs (one for each directed edge) and triplets."""
+        angles = find_triplets(graph.centers)
+        ij = torch.stack([graph.centers, graph.neighbors], dim=1)
+        ijk = torch.stack(
+            [graph.centers[angles.first], graph.neighbors[angles.first], graph.neighbors[angles.second]], 1
+        )
+        each = torch.arange(len(graph.centers), device=graph.centers.device)[:, None]
+        return (
+            Clusters(ij, each, self._half_pair_energy),
+            Clusters(ijk, torch.stack([angles.first, angles.second], dim=1), self._triplet_energy),
+        )
+
+    def _half_pair_energy(self, r_tmc: Tensor) -> Tensor:
+        d_t = torch.linalg.vector_norm(r_tmc[:, 0], dim=1)
+        inside_t, gap_t = self._gap(d_t)
+        bracket_t = self.B * (self.sigma / d_t) ** self.p - 1
+        u_t = self.A * self.epsilon * bracket_t * torch.exp(self.sigma / gap_t)
+        return torch.where(inside_t, 0.5 * u_t, 0.0)
+
+    def _triplet_energy(self, r_tmc: Tensor) -> Tensor:
+        d_tm = torch.linalg.vector_norm(r_tmc, dim=2)
+        inside_tm, gap_tm = self._gap(d_tm)
+        h_tm = torch.where(inside_tm, torch.exp(self.gamma * self.sigma / gap_tm), 0.0)
+        cosine_t = (r_tmc[:, 0] * r_tmc[:, 1]).sum(dim=1) / d_tm.prod(dim=1)
+        return self.lambda_ * self.epsilon * h_tm.prod(dim=1) * (cosine_t - TETRAHEDRAL_COSINE) ** 2
+
+    def _gap(self, d: Tensor) -> tuple[Tensor, Tensor]:
+        """Which distances are below the cutoff, and d - r_c there (anything negative elsewhere)."""
+        inside = d < self.config.cutoff
+        return inside, torch.where(inside, d - self.config.cutoff, -1.0)

@@ -1,0 +1,32 @@
+"""What an atom sees of its neighbours: the one place where features travel from atom to atom."""
+
+from torch import Tensor
+
+from ase_mlcalc.graph import Graph
+
+
+def of_neighbors(x: Tensor, graph: Graph, dim: int = 0) -> Tensor:
+    r"""Features of the neighbour of each edge.
+
+    Every model that passes features between atoms takes them from here, because which atom's energy felt which atom's
+    motion is only known where features change hands: with ``graph.gauge`` = q set, values stay what they are and
+    gradients that pass from edge i -> j back to atom j are multiplied by :math:`1 - q \cdot r_{ij}`, from which
+    `ase_mlcalc.virials` gets the virial that a heat flux needs.
+
+    Parameters
+    ----------
+    x : (..., N, ...)
+        Features; atoms along dimension `dim`.
+    graph : Graph
+    dim : int
+
+    Returns
+    -------
+    (..., E, ...)
+    """
+    x_p = x.index_select(dim, graph.neighbors)
+    if graph.gauge is None:
+        return x_p
+    q_r_p = graph.vectors.detach() @ graph.gauge.to(x_p.dtype)
+    q_r_p = q_r_p.view([-1 if axis == dim % x_p.ndim else 1 for axis in range(x_p.ndim)])
+    return x_p - (x_p - x_p.detach()) * q_r_p
