@@ -45,6 +45,7 @@ class Equivariant(Model, name="equivariant", outputs={"energies"}):
     def __init__(self, config: EquivariantConfig) -> None:
         super().__init__(config)
         c = config
+        self.depth = 1 + c.n_interactions
         self.species_index = SpeciesIndex(c.species)
         self.radial = BesselBasis(c.n_radial, c.cutoff)
         self.harmonics = SphericalHarmonics(c.l_max)

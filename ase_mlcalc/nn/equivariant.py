@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ase_mlcalc.graph import Graph
+from ase_mlcalc.nn.gather import of_neighbors
 from ase_mlcalc.nn.irreps import IrrepsLinear, IrrepsProduct, degree_of_components
 
 
@@ -81,7 +82,7 @@ class Interaction(nn.Module):
         """((l_max + 1)², N, features) to ((l_out + 1)², N, features)."""
         degree = self.get_buffer("degree")
         h = self.down(x).transpose(0, 1).contiguous()  # atoms first: rows are gathered and summed
-        h_p = h.index_select(0, graph.neighbors)
+        h_p = of_neighbors(h, graph)
         weights = self.radial_weights(b_pr).view(-1, 2 * self.l_max + 1, self.channels)
         of_place = weights[:, : self.l_max + 1].index_select(1, degree) * y_pk[:, :, None] * h_p[:, :1]
         of_turn = weights[:, self.l_max + 1 :].index_select(1, degree[1:] - 1) * h_p[:, 1:]
