@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from ase_mlcalc.calculator import MLCalculator
     from ase_mlcalc.checkpoint import load, save
     from ase_mlcalc.data.read import read_frames
+    from ase_mlcalc.ensemble import Ensemble
+    from ase_mlcalc.ensemble_calculator import EnsembleCalculator
     from ase_mlcalc.graph import Graph
     from ase_mlcalc.md.config import MDConfig
     from ase_mlcalc.md.run import run_md
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 _WHERE = {
     "Baseline": "potential",
     "Derived": "potential",
+    "Ensemble": "ensemble",
+    "EnsembleCalculator": "ensemble_calculator",
     "Graph": "graph",
     "MDConfig": "md.config",
     "MLCalculator": "calculator",
@@ -46,6 +50,8 @@ _WHERE = {
 __all__ = [
     "Baseline",
     "Derived",
+    "Ensemble",
+    "EnsembleCalculator",
     "Graph",
     "MDConfig",
     "MLCalculator",

@@ -1,6 +1,7 @@
 """`MLCalculator`: one ASE calculator for all potentials.  The only place with numpy, Voigt order and ASE's names."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +13,13 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from ase_mlcalc import checkpoint
+from ase_mlcalc.ensemble import Ensemble, derived_members, spread
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
 from ase_mlcalc.graph import from_atoms, has_volume
 from ase_mlcalc.model import Model, check_species, usable_device
 from ase_mlcalc.neighbors import NeighborList
 from ase_mlcalc.potential import Derived, Potential
-from ase_mlcalc.properties import Properties
+from ase_mlcalc.properties import SPECS, Properties
 
 STRESS_DEFINITIONS = ("edge",)
 DEFAULT_SKIN_ANGSTROM = 0.5
@@ -31,10 +33,23 @@ class MLCalculator(Calculator):
     xx yy zz yz xz xy.  Per-atom stresses are divided by the volume of the cell, so that ``stresses.sum(axis=0)`` is
     ``stress``.  Results are replaced whole at each new geometry.
 
+    With an `Ensemble`, results are the mean of its members, and `extras` holds how far they are apart, replaced
+    together with the results:
+
+    ``energy_std`` eV, ``energies_std`` (N,) eV, ``forces_std`` (N, 3) eV/Å, ``stress_std`` (6,) and ``stresses_std``
+    (N, 6) eV/Å³
+        Sample standard deviations (divided by M - 1 for M members) of each component.
+    ``forces_spread`` (N,) eV/Å
+        Root of the summed squares of the three components: unlike these, the same from wherever one looks.
+    ``forces_uncertainty`` (N,) eV/Å; also ``stress_uncertainty`` (a number) and ``stresses_uncertainty`` (N,) eV/Å³
+        Spread times the factor that was measured on labelled structures, if it was: the expected (root mean square)
+        length of the error.  The standard deviations above are never rescaled.
+
     Parameters
     ----------
     potential : path, Potential or Model
-        A checkpoint, a potential, or a model (taken without reference energies).  Models are copied, not modified.
+        A checkpoint (of one model or of an ensemble), a potential, or a model (taken without reference energies).
+        Models are copied, not modified.
     device : str or torch.device, optional
         Default: the CPU for a checkpoint, otherwise where the potential is.
     dtype : "float32", "float64" or torch.dtype, optional
@@ -73,6 +88,8 @@ class MLCalculator(Calculator):
         self.stress_definition = stress_definition
         self.evaluations = 0
         """How often the potential was evaluated."""
+        self.extras: dict[str, Any] = {}
+        """What belongs to the results and ASE has no name for; see above."""
         self._neighbors = NeighborList(self.potential.cutoff, skin)
         given = self.potential.properties
         self.implemented_properties = sorted(given | ({"free_energy"} if "energy" in given else set()))
@@ -86,8 +103,8 @@ class MLCalculator(Calculator):
         """Evaluate the potential at the geometry of `atoms` unless its results are at hand."""
         super().calculate(atoms, properties, system_changes)
         if system_changes or not self.results:
-            self.results = {}
-            self.results = self._evaluate(self._current_atoms())
+            self.results, self.extras = {}, {}
+            self.results, self.extras = self._evaluate(self._current_atoms())
         for name in properties or ():
             if name in ("stress", "stresses") and name in self.implemented_properties and name not in self.results:
                 rank = np.linalg.matrix_rank(self._current_atoms().cell.array)
@@ -104,6 +121,11 @@ class MLCalculator(Calculator):
         moved = not np.array_equal(atoms.get_momenta(), self.atoms.get_momenta())
         return changes + ["momenta"] * moved
 
+    def reset(self) -> None:
+        """Forget the results and what belongs to them."""
+        super().reset()
+        self.extras = {}
+
     def get_atomic_volumes(self) -> NDArray[np.float64]:
         """(N,) Å³, the volume by which each atom's stress is divided: that of the whole cell.
 
@@ -118,31 +140,50 @@ class MLCalculator(Calculator):
             raise StructureError("the calculator has not seen a structure; set atoms.calc and ask the atoms")
         return self.atoms
 
-    def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
+    def _evaluate(self, atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Results, and what goes with them that ASE has no name for."""
         check_species(np.unique(atoms.numbers).tolist(), self.potential.species, "the potential")
         graph = from_atoms(atoms, self.potential.cutoff, self._neighbors).to(self.potential.device)
         self.evaluations += 1
-        return _ase_results(self.potential(graph), with_stress=has_volume(atoms))
+        extras = {}
+        if isinstance(self.potential, Ensemble):
+            properties, std = self.potential.predict_with_std(graph)
+            extras = _disagreement(std, self.potential.uncertainty_scale, with_stress=has_volume(atoms))
+        else:
+            properties = self.potential(graph)
+        results = _ase_arrays(properties, with_stress=has_volume(atoms))
+        if "energy" in results:
+            results["free_energy"] = results["energy"]
+        return results, extras
 
 
-def _ase_results(properties: Properties, *, with_stress: bool) -> dict[str, Any]:
+def _ase_arrays(properties: Properties, *, with_stress: bool) -> dict[str, Any]:
     """Tensors to ASE's arrays; refuses NaN and Inf, which ASE's integrators would carry on with."""
-    results: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for name in sorted(properties.given()):
         if name in ("stress", "stresses") and not with_stress:
             continue
         value = getattr(properties, name).detach().cpu().double().numpy()
         if not np.isfinite(value).all():
             raise NumericalError(f"the potential gave NaN or Inf for {name}; is the structure far from its data?")
-        if name == "energy":
-            results["energy"] = results["free_energy"] = float(value[0])
-        elif name == "stress":
-            results["stress"] = full_3x3_to_voigt_6_stress(value[0])
-        elif name == "stresses":
-            results["stresses"] = full_3x3_to_voigt_6_stress(value)
-        else:
-            results[name] = value
-    return results
+        if SPECS[name].components == (3, 3):
+            value = full_3x3_to_voigt_6_stress(value)
+        if SPECS[name].per == "structure":
+            value = value[0]
+        arrays[name] = float(value) if np.ndim(value) == 0 else value
+    return arrays
+
+
+def _disagreement(std: Properties, scale: Mapping[str, float], *, with_stress: bool) -> dict[str, Any]:
+    """Standard deviations between the members of an ensemble, and what follows from them."""
+    arrays = _ase_arrays(std, with_stress=with_stress)
+    extras = {f"{name}_std": value for name, value in arrays.items()}
+    if std.forces is not None:
+        extras["forces_spread"] = spread(std.forces).cpu().numpy()
+    for name in scale.keys() & arrays.keys():
+        expected = scale[name] * spread(getattr(std, name)).cpu().numpy()
+        extras[f"{name}_uncertainty"] = float(expected[0]) if SPECS[name].per == "structure" else expected
+    return extras
 
 
 def _as_potential(
@@ -159,11 +200,18 @@ def _as_potential(
         raise ConfigError(f"expected a checkpoint path, a potential or a model, got {type(source).__name__}")
     if device is None and dtype is None:
         return potential
-    if not isinstance(potential, Derived):
-        raise ConfigError(f"device and dtype of a {type(potential).__name__} are set where it is made, not here")
     place = None if device is None else usable_device(device, "device", "'cpu' or leave it out")
-    model = copy.deepcopy(potential.model).to(device=place, dtype=_torch_dtype(dtype))
-    return Derived(model, potential.baseline)
+    if isinstance(potential, Ensemble):
+        members = [_moved(member, place, _torch_dtype(dtype)) for member in derived_members(potential)]
+        return Ensemble(members, potential.uncertainty_scale)
+    if isinstance(potential, Derived):
+        return _moved(potential, place, _torch_dtype(dtype))
+    raise ConfigError(f"device and dtype of a {type(potential).__name__} are set where it is made, not here")
+
+
+def _moved(potential: Derived, device: torch.device | None, dtype: torch.dtype | None) -> Derived:
+    """A copy elsewhere, or in another precision."""
+    return Derived(copy.deepcopy(potential.model).to(device=device, dtype=dtype), potential.baseline)
 
 
 def _torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:

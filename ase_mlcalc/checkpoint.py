@@ -1,4 +1,8 @@
-"""One ``.safetensors`` file per potential: weights and a JSON header.  Nothing is ever unpickled."""
+"""One ``.safetensors`` file per potential: weights and a JSON header.  Nothing is ever unpickled.
+
+The file of an ensemble holds the weights of all members, their names preceded by ``member-1.``, ``member-2.`` and so
+on, and a header that lists the members.
+"""
 
 import hashlib
 import json
@@ -9,52 +13,120 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ase_mlcalc.errors import CheckpointError, ModelError
+from ase_mlcalc.ensemble import Ensemble, derived_members
+from ase_mlcalc.errors import CheckpointError, ConfigError, ModelError
 from ase_mlcalc.files import atomic_path
 from ase_mlcalc.model import lookup
 from ase_mlcalc.potential import Baseline, Derived
 
 HEADER_KEY = "ase_mlcalc"
 FORMAT_VERSION = 1
+"""Of the file of one model."""
+ENSEMBLE_FORMAT_VERSION = 2
+"""Of the file of an ensemble, which versions that know no ensembles refuse as too new."""
 UNITS = {"length": "Å", "energy": "eV", "stress": "eV/Å³, positive under tension"}
 
 
-class Header(BaseModel):
-    """What the JSON header of a checkpoint says."""
+class MemberHeader(BaseModel):
+    """What makes a model one potential: its name, its configuration and its baseline."""
 
     model_config = ConfigDict(extra="forbid")
 
-    format_version: int
-    package_version: str
     model: str
     config: dict[str, Any]
     baseline: dict[str, Any]
+
+
+class Header(MemberHeader):
+    """What the JSON header of a checkpoint of one model says."""
+
+    format_version: int
+    package_version: str
     units: dict[str, str]
     provenance: dict[str, Any]
     weights_sha256: str | None = None
     """Of the weights, because one flipped bit can go unnoticed in results; ``None`` is not checked."""
 
 
-def save(potential: Derived, path: Path | str, provenance: Mapping[str, Any] | None = None) -> None:
+class EnsembleHeader(BaseModel):
+    """What the JSON header of a checkpoint of an ensemble says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: int
+    package_version: str
+    members: list[MemberHeader] = Field(min_length=2)
+    uncertainty_scale: dict[str, float]
+    units: dict[str, str]
+    provenance: dict[str, Any]
+    weights_sha256: str
+
+
+def save(potential: Derived | Ensemble, path: Path | str, provenance: Mapping[str, Any] | None = None) -> None:
     """Write a potential; an existing file is replaced only when the new one is complete.
 
     Parameters
     ----------
-    potential : Derived
+    potential : Derived or Ensemble
+        Members of an ensemble have to be models with their baselines.
     path : path
     provenance : mapping, optional
         What it was trained on and how; anything that JSON can hold.
+
+    Raises
+    ------
+    ConfigError
+        A member of the ensemble is no model with its baseline.
+    MLCalcError
+        The file cannot be written.
     """
+    header: Header | EnsembleHeader
+    written = {"written": datetime.now(UTC).isoformat(timespec="seconds"), **(provenance or {})}
+    if isinstance(potential, Ensemble):
+        members = derived_members(potential)
+        weights = {
+            _prefix(number) + name: tensor.clone()  # a file cannot hold one tensor twice
+            for number, member in enumerate(members, 1)
+            for name, tensor in _weights(member).items()
+        }
+        header = EnsembleHeader(
+            format_version=ENSEMBLE_FORMAT_VERSION,
+            package_version=_package_version(),
+            members=[_description(member) for member in members],
+            uncertainty_scale=dict(potential.uncertainty_scale),
+            units=UNITS,
+            provenance=written,
+            weights_sha256=_sha256(weights),
+        )
+    else:
+        weights = _weights(potential)
+        header = Header(
+            **_description(potential).model_dump(),
+            format_version=FORMAT_VERSION,
+            package_version=_package_version(),
+            units=UNITS,
+            provenance=written,
+            weights_sha256=_sha256(weights),
+        )
+    with atomic_path(Path(path)) as part:
+        try:
+            save_file(weights, part, metadata={HEADER_KEY: header.model_dump_json()})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def _weights(potential: Derived) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in potential.model.state_dict().items()}
+
+
+def _description(potential: Derived) -> MemberHeader:
     model, baseline = potential.model, potential.baseline
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    header = Header(
-        format_version=FORMAT_VERSION,
-        package_version=_package_version(),
+    return MemberHeader(
         model=model.name,
         config=model.config.model_dump(mode="json"),
         baseline={
@@ -63,20 +135,45 @@ def save(potential: Derived, path: Path | str, provenance: Mapping[str, Any] | N
             "force_scale": baseline.force_scale,
             "stress_scale": baseline.stress_scale,
         },
-        units=UNITS,
-        provenance={"written": datetime.now(UTC).isoformat(timespec="seconds"), **(provenance or {})},
-        weights_sha256=_sha256(weights),
     )
-    with atomic_path(Path(path)) as part:
-        try:
-            save_file(weights, part, metadata={HEADER_KEY: header.model_dump_json()})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
 
 
-def load(path: Path | str) -> Derived:
-    """Read a potential; see `read_header` for the errors."""
+def _prefix(number: int) -> str:
+    """Before the names of the weights of a member, counted from 1."""
+    return f"member-{number}."
+
+
+def load(path: Path | str) -> Derived | Ensemble:
+    """Read a potential: a model with its baseline, or an ensemble of such; see `read_header` for the errors."""
     header = read_header(path)
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    potential = _potential(path, header, weights)  # before the checksum: what does not fit says more than that
+    if header.weights_sha256 not in (None, _sha256(weights)):
+        raise CheckpointError(f"{path} is corrupt: its weights are not those that were written; copy it again")
+    return potential
+
+
+def _potential(path: Path | str, header: Header | EnsembleHeader, weights: Mapping[str, Tensor]) -> Derived | Ensemble:
+    if isinstance(header, Header):
+        return _restore(path, header, weights)
+    members, foreign = [], set(weights)
+    for number, member in enumerate(header.members, 1):
+        prefix = _prefix(number)
+        names = [name for name in weights if name.startswith(prefix)]
+        own = {name.removeprefix(prefix): weights[name] for name in names}
+        members.append(_restore(f"{path}, member {number}", member, own))
+        foreign -= set(names)
+    if foreign:
+        raise CheckpointError(f"{path}: the weights {', '.join(sorted(foreign)[:3])} belong to no member of its header")
+    try:
+        return Ensemble(members, header.uncertainty_scale)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: the members in it are no ensemble: {error}") from error
+
+
+def _restore(path: Path | str, header: MemberHeader, weights: Mapping[str, Tensor]) -> Derived:
+    """One model with its weights and its baseline."""
     model_class = lookup(header.model)
     try:
         config = model_class.Config.model_validate(header.config)
@@ -91,8 +188,6 @@ def load(path: Path | str) -> Derived:
         raise CheckpointError(f"{path}: the header does not fit model {header.model!r}: {reason}") from error
     with torch.random.fork_rng(devices=[]):  # the constructor's random weights are replaced below
         model = model_class(config)
-    with safe_open(path, framework="pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
     if len(dtypes) == 1:
         model.to(dtypes.pop())
@@ -101,12 +196,10 @@ def load(path: Path | str) -> Derived:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: the weights do not fit model {header.model!r}: {reason}") from error
-    if header.weights_sha256 not in (None, _sha256(weights)):
-        raise CheckpointError(f"{path} is corrupt: its weights are not those that were written; copy it again")
     return Derived(model, baseline)
 
 
-def read_header(path: Path | str) -> Header:
+def read_header(path: Path | str) -> Header | EnsembleHeader:
     """The JSON header of a checkpoint, without its weights.
 
     Raises
@@ -114,7 +207,7 @@ def read_header(path: Path | str) -> Header:
     CheckpointError
         No such file; a pickle (never read); a truncated, corrupt, foreign or newer file.
     ModelError
-        The model is not registered here.
+        The model, or that of a member, is not registered here.
     """
     path = Path(path)
     if not path.is_file():
@@ -137,16 +230,18 @@ def read_header(path: Path | str) -> Header:
     try:
         raw = json.loads(metadata[HEADER_KEY])
         written_in = int(raw["format_version"])
-        if written_in > FORMAT_VERSION:
+        if written_in > ENSEMBLE_FORMAT_VERSION:
             raise CheckpointError(
-                f"{path} has format {written_in}, this version reads up to {FORMAT_VERSION}: upgrade ase-mlcalc"
+                f"{path} has format {written_in}, this version reads up to {ENSEMBLE_FORMAT_VERSION}: "
+                "upgrade ase-mlcalc"
             )
-        header = Header.model_validate(raw)
+        header = (EnsembleHeader if "members" in raw else Header).model_validate(raw)
     except (json.JSONDecodeError, ValidationError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: unreadable header: {reason}") from error
     try:
-        lookup(header.model)
+        for member in header.members if isinstance(header, EnsembleHeader) else [header]:
+            lookup(member.model)
     except ModelError as error:
         raise ModelError(f"{path} holds a model of another package: {error}") from error
     return header

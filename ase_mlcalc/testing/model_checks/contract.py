@@ -102,6 +102,7 @@ def check_save_load(subject: ModelSubject, judge: Judge) -> None:
             path = Path(folder) / "model.safetensors"
             checkpoint.save(saved, path)
             loaded = checkpoint.load(path)
+        assert isinstance(loaded, Derived)
         judge.require(loaded.dtype == dtype, "dtype after loading", loaded.dtype, dtype)
         judge.require(loaded.model.config == saved.model.config, "configuration after loading", loaded.model.config)
         graph = subject.graph(subject.crystal, subject.ethanol)
