@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from ase_mlcalc import checkpoint
 from ase_mlcalc.ensemble import Ensemble, derived_members, spread
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
-from ase_mlcalc.graph import from_atoms, has_volume
+from ase_mlcalc.graph import Graph, from_atoms, has_volume
 from ase_mlcalc.model import Model, check_species, usable_device
 from ase_mlcalc.neighbors import NeighborList
 from ase_mlcalc.potential import Derived, Potential
 from ase_mlcalc.properties import SPECS, Properties
+from ase_mlcalc.virials import check_definition, virials
 
-STRESS_DEFINITIONS = ("edge",)
+DEFAULT_STRESS_DEFINITION = "edge"
 DEFAULT_SKIN_ANGSTROM = 0.5
 
 
@@ -57,8 +58,10 @@ class MLCalculator(Calculator):
     skin : float, Å
         Verlet skin of the neighbour list; the results do not depend on it.
     stress_definition : str
-        How the stress is split over atoms.  ``"edge"``: half of each edge's virial to each of its ends, symmetric
-        part (see `ase_mlcalc.potential`).
+        How the stress is split over atoms: ``"edge"`` (half of each edge's virial to each of its ends), ``"center"``,
+        ``"other"``, ``"site"``, ``"heat"`` or ``"cluster"``; see `ase_mlcalc.virials`.  Definitions other than
+        ``"edge"`` take evaluations of their own, which are made when ``stresses`` are asked for.  ASE's six components
+        hold the symmetric part; `ase_mlcalc.virials.virials` gives all nine.
 
     Raises
     ------
@@ -82,14 +85,16 @@ class MLCalculator(Calculator):
         stress_definition: str = "edge",
     ) -> None:
         super().__init__()
-        if stress_definition not in STRESS_DEFINITIONS:
-            raise ConfigError(f"stress_definition is one of {STRESS_DEFINITIONS}, got {stress_definition!r}")
         self.potential = _as_potential(potential, device, dtype)
+        if stress_definition != DEFAULT_STRESS_DEFINITION:
+            check_definition(self.potential, stress_definition)
         self.stress_definition = stress_definition
         self.evaluations = 0
         """How often the potential was evaluated."""
         self.extras: dict[str, Any] = {}
         """What belongs to the results and ASE has no name for; see above."""
+        self._graph: Graph | None = None
+        """Of the last evaluation, where per-atom stress still has to be made from it."""
         self._neighbors = NeighborList(self.potential.cutoff, skin)
         given = self.potential.properties
         self.implemented_properties = sorted(given | ({"free_energy"} if "energy" in given else set()))
@@ -103,8 +108,10 @@ class MLCalculator(Calculator):
         """Evaluate the potential at the geometry of `atoms` unless its results are at hand."""
         super().calculate(atoms, properties, system_changes)
         if system_changes or not self.results:
-            self.results, self.extras = {}, {}
-            self.results, self.extras = self._evaluate(self._current_atoms())
+            self.results, self.extras, self._graph = {}, {}, None
+            self.results, self.extras, self._graph = self._evaluate(self._current_atoms())
+        if "stresses" in (properties or ()) and self._graph is not None and "stresses" not in self.results:
+            self.results |= self._stresses_by_definition(self._graph)
         for name in properties or ():
             if name in ("stress", "stresses") and name in self.implemented_properties and name not in self.results:
                 rank = np.linalg.matrix_rank(self._current_atoms().cell.array)
@@ -140,8 +147,8 @@ class MLCalculator(Calculator):
             raise StructureError("the calculator has not seen a structure; set atoms.calc and ask the atoms")
         return self.atoms
 
-    def _evaluate(self, atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Results, and what goes with them that ASE has no name for."""
+    def _evaluate(self, atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any], Graph | None]:
+        """Results, what goes with them that ASE has no name for, and the graph if more will be asked of it."""
         check_species(np.unique(atoms.numbers).tolist(), self.potential.species, "the potential")
         graph = from_atoms(atoms, self.potential.cutoff, self._neighbors).to(self.potential.device)
         self.evaluations += 1
@@ -154,7 +161,17 @@ class MLCalculator(Calculator):
         results = _ase_arrays(properties, with_stress=has_volume(atoms))
         if "energy" in results:
             results["free_energy"] = results["energy"]
-        return results, extras
+        if self.stress_definition == DEFAULT_STRESS_DEFINITION or "stresses" not in results:
+            return results, extras, None
+        del results["stresses"]
+        extras.pop("stresses_std", None)  # of the other definition
+        return results, extras, graph
+
+    def _stresses_by_definition(self, graph: Graph) -> dict[str, Any]:
+        """Symmetric part of the virials by the chosen definition, divided by the volume."""
+        atomic = virials(self.potential, graph, self.stress_definition)
+        stresses = 0.5 * (atomic + atomic.mT) / torch.linalg.det(graph.cell[0]).abs()
+        return _ase_arrays(Properties(stresses=stresses), with_stress=True)
 
 
 def _ase_arrays(properties: Properties, *, with_stress: bool) -> dict[str, Any]:

@@ -40,10 +40,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Clustered, Model
-from ase_mlcalc.potential import Derived, edge_gradient
+from ase_mlcalc.potential import Derived, Potential, edge_gradient
 
 
 class Definition(NamedTuple):
@@ -56,12 +57,13 @@ class Definition(NamedTuple):
     meaning: str
 
 
-def virials(potential: Derived, graph: Graph, definition: str = "edge") -> Tensor:
+def virials(potential: Potential, graph: Graph, definition: str = "edge") -> Tensor:
     """Stress times volume of each atom by one of the `DEFINITIONS`, positive under tension, all nine components.
 
     Parameters
     ----------
-    potential : Derived
+    potential : Derived or Ensemble
+        Of an ensemble, whose energy is the mean of its members', the mean.
     graph : Graph
         On the device of the potential; structures need no volume.
     definition : str
@@ -77,7 +79,10 @@ def virials(potential: Derived, graph: Graph, definition: str = "edge") -> Tenso
     ConfigError
         Unknown definition, or one that the model cannot give; the message says which it can.
     """
-    check_definition(potential.model, definition)
+    check_definition(potential, definition)
+    if isinstance(potential, Ensemble):
+        return torch.stack([virials(member, graph, definition) for member in potential.members]).mean(dim=0)
+    assert isinstance(potential, Derived)  # checked before
     return DEFINITIONS[definition].virials(potential, graph)
 
 
@@ -86,10 +91,20 @@ def available(model: Model) -> tuple[str, ...]:
     return tuple(name for name, definition in DEFINITIONS.items() if not definition.unavailable(model))
 
 
-def check_definition(model: Model, definition: str) -> None:
-    """Raise `ConfigError` if there is no such definition, or if the model cannot give it."""
+def check_definition(potential: Potential, definition: str) -> None:
+    """Raise `ConfigError` if there is no such definition, or if the potential cannot give it."""
     if definition not in DEFINITIONS:
         raise ConfigError(f"stress_definition is one of {', '.join(DEFINITIONS)}; got {definition!r}")
+    if isinstance(potential, Ensemble):
+        for member in potential.members:
+            check_definition(member, definition)
+        return
+    if not isinstance(potential, Derived):
+        raise ConfigError(
+            f"stress_definition {definition!r} needs the model behind a potential, and a {type(potential).__name__} "
+            "shows none; use a checkpoint, a model, or an ensemble of these"
+        )
+    model = potential.model
     reason = DEFINITIONS[definition].unavailable(model)
     if reason:
         can = ", ".join(available(model)) or "none"

@@ -288,8 +288,8 @@ def test_a_device_that_is_not_there_is_refused(device):
 
 
 def test_unknown_stress_definition_is_refused():
-    with pytest.raises(ConfigError, match=r"'edge'.*got 'heat'"):
-        MLCalculator(model(), stress_definition="heat")
+    with pytest.raises(ConfigError, match=r"one of edge, .*got 'virial'"):
+        MLCalculator(model(), stress_definition="virial")
 
 
 def test_missing_checkpoint_is_refused(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 
-from ase_mlcalc import Baseline, Derived
+from ase_mlcalc import Baseline, Derived, MLCalculator
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.model import Model, lookup, registered
@@ -184,6 +184,26 @@ def test_every_model_has_what_it_declares(name):
     have = available(model)
     assert ("edge" in have) == bool(model.outputs & {"energies", "energy", "edge_forces"})
     assert ("heat" in have) == ("energies" in model.outputs)
+
+
+def test_calculator_takes_the_definition():
+    potential, subject = potential_of("schnet")
+    atoms = silicon_like(subject)
+    for definition in ("edge", "site", "heat"):
+        atoms.calc = MLCalculator(potential, stress_definition=definition)
+        stresses = atoms.get_stresses(voigt=False)
+        raw = virials(potential, subject.graph(atoms), definition).numpy()
+        expected = 0.5 * (raw + raw.transpose(0, 2, 1)) / atoms.get_volume()
+        np.testing.assert_allclose(stresses, expected, atol=1e-14)
+        np.testing.assert_allclose(stresses.sum(axis=0), atoms.get_stress(voigt=False), atol=1e-14)
+
+
+def test_definition_that_is_not_there_is_refused_at_once():
+    potential, _ = potential_of("schnet")
+    with pytest.raises(ConfigError, match="edge, center, other, site, heat"):
+        MLCalculator(potential, stress_definition="cluster")
+    with pytest.raises(ConfigError, match="one of edge"):
+        MLCalculator(potential, stress_definition="virial")
 
 
 def test_molecules_have_virials_but_no_stress():

@@ -48,6 +48,11 @@ def stress(energies: Energies, atoms: Atoms, step: float) -> NDArray[np.float64]
     return result
 
 
+def central(function: Callable[[float], NDArray[np.float64]], step: float) -> NDArray[np.float64]:
+    """Derivative at zero of an array-valued function of a number."""
+    return np.sum([weight * function(k * step) for k, weight in STENCIL.items()], axis=0) / step
+
+
 def _differentiate(values: Sequence[float], step: float) -> NDArray[np.float64]:
     weights = np.array(list(STENCIL.values())) / step
     return np.asarray(values, dtype=np.float64).reshape(-1, len(weights)) @ weights

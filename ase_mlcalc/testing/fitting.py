@@ -8,7 +8,7 @@ from ase_mlcalc.graph import Graph
 from ase_mlcalc.nn.radial import envelope
 from ase_mlcalc.potential import Baseline, derive, edge_mechanics
 from ase_mlcalc.properties import Properties
-from ase_mlcalc.testing.subject import ModelSubject
+from ase_mlcalc.testing.subject import SEED, ModelSubject
 
 STEPS = 30
 LEARNING_RATES = (3e-3, 1e-3, 1e-2, 3e-2)
@@ -57,11 +57,13 @@ def _train(subject: ModelSubject, graph: Graph, labels: Properties, learning_rat
     baseline = Baseline(energy_scale=scale, force_scale=scale, stress_scale=scale)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     losses = []
-    for _ in range(STEPS + 1):
-        prediction: Tensor = getattr(derive(model, graph, baseline, create_graph=True), target)
-        loss = ((prediction - label) / scale).square().mean()
-        losses.append(float(loss.detach()))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    with torch.random.fork_rng(devices=[]):  # for dropout
+        torch.manual_seed(SEED)
+        for _ in range(STEPS + 1):
+            prediction: Tensor = getattr(derive(model, graph, baseline, create_graph=True), target)
+            loss = ((prediction - label) / scale).square().mean()
+            losses.append(float(loss.detach()))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     return losses

@@ -4,9 +4,18 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ase_mlcalc.model import Model, ModelConfig
-from ase_mlcalc.testing.model_checks import composition, contract, execution, learning, mechanics, symmetry
+from ase_mlcalc.testing.model_checks import (
+    atomic_stress,
+    composition,
+    contract,
+    execution,
+    learning,
+    mechanics,
+    symmetry,
+)
 from ase_mlcalc.testing.outcome import CheckResult, Judge, run_check
 from ase_mlcalc.testing.subject import ModelSubject
+from ase_mlcalc.virials import available
 
 
 def _always(_: Model) -> bool:
@@ -55,7 +64,7 @@ MODEL_CHECKS: tuple[ModelCheck, ...] = (
     ModelCheck(contract.check_save_load),
     ModelCheck(composition.check_batch_equals_single, _transferable),
     ModelCheck(composition.check_no_gradient_across_structures, _transferable),
-    ModelCheck(composition.check_nonperiodic_in_batch, lambda model: _transferable(model) and _energy(model)),
+    ModelCheck(composition.check_nonperiodic_in_batch, _transferable),
     ModelCheck(composition.check_isolated_atom, _atomic_energies),
     ModelCheck(composition.check_no_edges, _atomic_energies),
     ModelCheck(composition.check_far_apart, lambda model: _transferable(model) and model.local),
@@ -67,9 +76,13 @@ MODEL_CHECKS: tuple[ModelCheck, ...] = (
     ModelCheck(symmetry.check_rotation, lambda model: model.equivariant),
     ModelCheck(symmetry.check_declared_not_equivariant, lambda model: not model.equivariant),
     ModelCheck(mechanics.check_forces, _energy),
-    ModelCheck(mechanics.check_smooth_at_cutoff, lambda model: model.smooth and model.outputs != {"stresses"}),
+    ModelCheck(mechanics.check_smooth_at_cutoff, lambda model: model.smooth),
     ModelCheck(mechanics.check_stress, _energy),
     ModelCheck(mechanics.check_sum_rules),
+    ModelCheck(atomic_stress.check_depth, _atomic_energies),
+    ModelCheck(atomic_stress.check_stress_definitions, lambda model: _transferable(model) and bool(available(model))),
+    ModelCheck(atomic_stress.check_site_stress, lambda model: _atomic_energies(model) and model.equivariant),
+    ModelCheck(atomic_stress.check_heat_stress, _atomic_energies),
     ModelCheck(execution.check_float32),
     ModelCheck(learning.check_double_backward, lambda model: model.trainable),
     ModelCheck(learning.check_learns, lambda model: model.trainable),

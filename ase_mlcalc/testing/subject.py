@@ -55,8 +55,11 @@ class ModelSubject:
             return self.model_class(self.config).to(dtype)
 
     def model(self, dtype: torch.dtype = torch.float64) -> Model:
-        """A model with random parameters, also where its class starts from zeros, and forces that can be measured."""
-        model = self.fresh()
+        """A model with random parameters, also where its class starts from zeros, and forces that can be measured.
+
+        As it is evaluated: without dropout.
+        """
+        model = self.fresh().eval()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED + 1)
             _perturb(model, 0.1)

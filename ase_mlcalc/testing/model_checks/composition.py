@@ -91,11 +91,15 @@ def check_no_edges(subject: ModelSubject, judge: Judge) -> None:
 
 def check_far_apart(subject: ModelSubject, judge: Judge) -> None:
     """Fragments farther apart than the cutoff do not see each other (size consistency)."""
-    far = subject.ethanol.copy()
+    near, far = subject.water.copy(), subject.ethanol.copy()
     far.positions += 10 * subject.config.cutoff
-    both = subject.evaluate(subject.water + far)
-    alone = [subject.evaluate(subject.water), subject.evaluate(far)]
-    for name in both.given() & {"energies", "forces"}:
+    for fragment in (near, far):  # one box for all, so that there is a volume
+        fragment.set_cell(np.full(3, 12 * subject.config.cutoff + 10))
+    both = subject.evaluate(near + far)
+    alone = [subject.evaluate(near), subject.evaluate(far)]
+    if not subject.gives_energy:
+        judge.above("stress or force of fragments", _direct(both), 1e-12)
+    for name in both.given() & {"energies", "forces", "stresses"}:
         judge.close(name, getattr(both, name), torch.cat([getattr(part, name) for part in alone]), outcome.RELABELLED)
     energies = [part.energy for part in alone if part.energy is not None]
     if both.energy is not None:
@@ -110,6 +114,12 @@ def check_declared_not_local(subject: ModelSubject, judge: Judge) -> None:
     except CheckFailure:
         return
     judge.fail("declares local=False but passes the check of fragments far apart: declare local=True")
+
+
+def _direct(result: Properties) -> Tensor:
+    value = result.forces if result.forces is not None else result.stresses
+    assert value is not None
+    return value
 
 
 def _structure_of_rows(name: str, graph: Graph) -> Tensor:

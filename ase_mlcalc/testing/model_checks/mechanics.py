@@ -6,7 +6,7 @@ from ase.md.verlet import VelocityVerlet
 
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.properties import Properties
-from ase_mlcalc.testing import finite_difference, outcome
+from ase_mlcalc.testing import finite_difference, outcome, structures
 from ase_mlcalc.testing.comparison import size
 from ase_mlcalc.testing.outcome import Judge
 from ase_mlcalc.testing.subject import ModelSubject
@@ -60,18 +60,20 @@ def check_sum_rules(subject: ModelSubject, judge: Judge) -> None:
 
 
 def check_smooth_at_cutoff(subject: ModelSubject, judge: Judge) -> None:
-    """Energies and forces are continuous while an atom crosses the cutoff of another that has a third neighbour."""
+    """What is predicted is continuous while an atom crosses the cutoff of another that has a third neighbour."""
     cutoff, tiny = subject.config.cutoff, 1e-8
 
     def at(distance: float) -> Properties:
         corner = np.array([0.3, 0.4, 0.1]) * cutoff
         positions = np.array([[0.0, 0.0, 0.0], [distance, 0.0, 0.0], corner])
-        atoms = Atoms(numbers=subject.water.numbers, positions=positions)
-        return subject.evaluate(atoms)
+        # one box at all distances, whose volume cancels
+        atoms = Atoms(numbers=subject.water.numbers, positions=positions, cell=np.full(3, 2 * cutoff))
+        return subject.evaluate(structures.moving(atoms) if "velocities" in subject.reads else atoms)
 
     inside, outside, halfway = at(cutoff - tiny), at(cutoff + tiny), at(cutoff / 2)
-    for name in inside.given() & {"energies", "energy", "forces"}:
-        near, far, control = (outcome.array(getattr(each, name)) for each in (inside, outside, halfway))
+    for name in inside.given() & {"energies", "energy", "forces", "stresses"}:
+        volume = (2 * cutoff) ** 3 if name == "stresses" else 1.0
+        near, far, control = (volume * outcome.array(getattr(each, name)) for each in (inside, outside, halfway))
         signal = float(np.abs(control - far).max())
         judge.above(f"{name}: effect of an atom at half the cutoff", control - far, 1e-4)
         judge.close(f"{name} across the cutoff", near, far, outcome.CONTINUITY, scale=signal)
