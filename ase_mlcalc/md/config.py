@@ -34,6 +34,19 @@ class MDConfig(Section):
     stresses_every_fs: float = Field(
         100.0, ge=0, allow_inf_nan=False, description="time between frames with per-atom stress, fs; 0: none"
     )
+    stress_series_every_fs: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="time between rows of NAME-stress.csv, the total stress for viscosities, fs, usually 5-10; 0: none",
+    )
+    heat_flux_every_fs: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="time between rows of NAME-heat-flux.csv for thermal conductivity, each of which costs a few "
+        "evaluations, fs; 0: none",
+    )
     max_temperature_K: float = _positive(1e5, "stop the run as exploded above this temperature, K")
 
     @property

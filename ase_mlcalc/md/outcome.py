@@ -158,6 +158,7 @@ def clear_run(folder: Path) -> None:
     """Remove the files of an earlier run from a folder, and nothing else."""
     for stage in read_results(folder):
         stage.trajectory.unlink(missing_ok=True)
-        (folder / f"{stage.name}-failed.traj").unlink(missing_ok=True)
+        for suffix in ("-failed.traj", "-stress.csv", "-heat-flux.csv"):
+            (folder / f"{stage.name}{suffix}").unlink(missing_ok=True)
     for name in (THERMO_FILE, RESULT_FILE):
         (folder / name).unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from ase_mlcalc.graph import has_volume
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.drift import energy_drift, fit_slope
 from ase_mlcalc.md.ensembles import integrator, set_initial_momenta
+from ase_mlcalc.md.fluxes import FluxFiles, check_fluxes
 from ase_mlcalc.md.frames import FrameFile
 from ase_mlcalc.md.outcome import Outcome, RunResult, claim_stage, save_result
 from ase_mlcalc.md.progress import Update, ns_per_day, progress_bar
@@ -54,7 +55,8 @@ def run_md(atoms: Atoms, config: MDConfig, folder: Path | str, *, name: str = "m
     config : MDConfig
     folder : path
         Receives ``thermo.csv`` (all stages), ``NAME.traj`` (exact positions and momenta, energy, forces, stress and
-        sampled per-atom stresses) and ``result.json``.  After a failure the last good state is the last frame, and
+        sampled per-atom stresses), ``result.json`` and, where `config` asks for them, ``NAME-stress.csv`` and
+        ``NAME-heat-flux.csv`` (see `ase_mlcalc.transport`).  After a failure the last good state is the last frame, and
         ``NAME-failed.traj`` holds the structure on which the run failed, if its positions are finite.
     name : str
         Of the stage.
@@ -79,6 +81,7 @@ def run_md(atoms: Atoms, config: MDConfig, folder: Path | str, *, name: str = "m
     """
     folder = Path(folder)
     _check_start(atoms)
+    check_fluxes(atoms, config)
     claim_stage(folder, name)
     set_initial_momenta(atoms, config)
     n_degrees = degrees_of_freedom(atoms, thermostat=config.ensemble == "nvt")
@@ -88,9 +91,10 @@ def run_md(atoms: Atoms, config: MDConfig, folder: Path | str, *, name: str = "m
     with (
         ThermoFile(folder / THERMO_FILE, name) as thermo,
         FrameFile(folder / f"{name}.traj") as frames,
+        FluxFiles(folder, name, config) as fluxes,
         progress_bar(name, config.steps, config.timestep_fs, shown=progress) as update,
     ):
-        ending = _integrate(atoms, dynamics, config, n_degrees, thermo, frames, update)
+        ending = _integrate(atoms, dynamics, config, n_degrees, thermo, frames, fluxes, update)
         if ending.outcome is not Outcome.COMPLETED:
             _keep_evidence(atoms, ending.last_good, config, frames, folder / f"{name}-failed.traj")
     result = _measured(result, ending, time.perf_counter() - start)
@@ -146,6 +150,7 @@ def _integrate(
     n_degrees: int,
     thermo: ThermoFile,
     frames: FrameFile,
+    fluxes: FluxFiles,
     update: Update,
 ) -> _Ending:
     """Step until the end or until something is wrong; every quantity here is already in the calculator's cache."""
@@ -165,6 +170,7 @@ def _integrate(
                 return _Ending(Outcome.EXPLODED, f"{temperature:.3g} K at step {step}", good)
             if step % thermo_every == 0:
                 thermo.write(measure(atoms, step, config.timestep_fs, n_degrees))
+            fluxes.write(atoms, step, temperature)
             with_stresses = stresses_every is not None and step % stresses_every == 0
             if step % frames_every == 0 or with_stresses or step == config.steps:
                 _write_frame(atoms, step, config, frames, with_stresses=with_stresses)

@@ -87,8 +87,8 @@ def voronoi_volumes(atoms: Atoms) -> Array:
     cell, _ = minkowski_reduce(atoms.cell.array)
     inside = _wrapped(atoms.positions, cell)
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    # a Voronoi cell reaches no farther than the largest hole, and its neighbours lie within twice that distance; half of
-    # the cell's diagonal bounds the hole, and a few times the spacing of atoms is usually enough: checked by the sum
+    # neighbours in the sense of Voronoi lie within twice the radius of the largest hole; a few times the spacing of
+    # atoms is usually enough, and cells that miss a neighbour are too large or open, so that the sum tells
     spacing = (atoms.get_volume() / len(atoms)) ** (1 / 3)
     reach = 3.0 * spacing
     largest = 2.0 * float(np.abs(cell).sum())
