@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -102,6 +103,31 @@ class MoleculeConfig(ModelConfig):
                     f"has {in_order(atoms.numbers.tolist())}; sort the atoms alike, or choose a transferable model"
                 )
         return {**super().from_structures(structures), "numbers": first}
+
+
+class StressConfig(ModelConfig):
+    """What models that predict per-atom stress themselves are configured by; training sets `velocity_scale`."""
+
+    part: Literal["potential", "total"] = Field(
+        "potential",
+        description="what is learned: the potential part of the stress, or the total with the kinetic part -m v v / V, "
+        "which is known exactly and taken out again, so that results are the potential part either way",
+    )
+    velocities: bool = Field(False, description="velocities are features of the atoms; always with part = total")
+    velocity_scale: float = Field(
+        0.05, gt=0, description="Å per ASE time unit; velocities are divided by it, so that they are of order one"
+    )
+
+    @property
+    def with_velocities(self) -> bool:
+        """Whether velocities are features."""
+        return self.velocities or self.part == "total"
+
+    def from_structures(self, structures: Sequence[Atoms]) -> dict[str, Any]:
+        """The root mean square component of the velocities, if there are any."""
+        squares = [np.square(atoms.get_velocities()).ravel() for atoms in structures if atoms.has("momenta")]
+        size = float(np.sqrt(np.concatenate(squares).mean())) if squares else 0.0
+        return {**super().from_structures(structures), **({"velocity_scale": float(f"{size:.4g}")} if size > 0 else {})}
 
 
 def in_order(numbers: Sequence[int], most: int = 24) -> str:
