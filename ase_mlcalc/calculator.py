@@ -164,7 +164,8 @@ class MLCalculator(Calculator):
         if self.stress_definition == DEFAULT_STRESS_DEFINITION or "stresses" not in results:
             return results, extras, None
         del results["stresses"]
-        extras.pop("stresses_std", None)  # of the other definition
+        for name in ("stresses_std", "stresses_uncertainty"):  # of the other definition
+            extras.pop(name, None)
         return results, extras, graph
 
     def _stresses_by_definition(self, graph: Graph) -> dict[str, Any]:

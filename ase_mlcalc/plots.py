@@ -310,12 +310,16 @@ def new_axes(figure: Figure, rows: int, columns: int, position: int, sharex: Axe
     return axes
 
 
-def logarithmic(axes: Axes) -> None:
-    """A logarithmic y axis with ticks at 1, 2 and 5, written as plain numbers."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+def logarithmic(axes: Axes, *, x: bool = False) -> None:
+    """A logarithmic y (or x) axis with ticks at 1, 2 and 5, written as plain numbers."""
+    axis = axes.xaxis if x else axes.yaxis
+    if x:
+        axes.set_xscale("log")
+    else:
+        axes.set_yscale("log")
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _note(axes: Axes, text: str, *, right: bool = False) -> None:

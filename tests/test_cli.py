@@ -27,7 +27,7 @@ from ase_mlcalc.model import registered
 from ase_mlcalc.training.config import TrainJob, resolve_model
 
 ROOT = Path(__file__).parent.parent
-VERBS = ("demo", "check-data", "train", "evaluate", "md", "report", "models", "template")
+VERBS = ("demo", "check-data", "train", "evaluate", "compare", "calibrate", "md", "report", "models", "template")
 MODEL = "cutoff = 5.0\nfeatures = 4\nn_interactions = 1\nn_gaussians = 4"
 
 

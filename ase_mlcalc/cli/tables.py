@@ -1,5 +1,6 @@
 """What the verbs show: errors of a potential, and the models that there are."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -7,7 +8,9 @@ from rich.table import Table
 from ase_mlcalc.md import RunResult
 from ase_mlcalc.model import Model, registered
 from ase_mlcalc.potential import DERIVED_FROM
+from ase_mlcalc.training.calibration import Calibration
 from ase_mlcalc.training.metrics import Metrics
+from ase_mlcalc.training.side_by_side import Row
 
 QUANTITIES = (
     ("forces", "force", "meV_per_A", "meV/Å"),
@@ -35,6 +38,42 @@ def metrics_table(metrics: Metrics, title: str) -> Table:
             rmse = group.force_rmse_meV_per_A
             table.add_row(f"  forces in {name}", f"{group.force_mae_meV_per_A:.4g}", f"{rmse:.4g}", "meV/Å")
     table.caption = f"{metrics.n_structures} structures, {metrics.n_atoms} atoms"
+    return table
+
+
+def comparison_table(rows: Sequence[Row]) -> Table:
+    """One row a potential: the errors that any of them has, time of a call, and size."""
+    values = [row.metrics.model_dump() for row in rows]
+    shown = [each for each in QUANTITIES if any(own[f"{each[1]}_mae_{each[2]}"] is not None for own in values)]
+    titles = [f"{name}\n{unit}" for name, _, _, unit in shown]
+    table = Table("model", *titles, "ms/call", "parameters", "precision", title="MAE / RMSE", title_justify="left")
+    for row, own in zip(rows, values, strict=True):
+        errors = []
+        for _, name, unit, _ in shown:
+            mae, rmse = own[f"{name}_mae_{unit}"], own[f"{name}_rmse_{unit}"]
+            errors.append("-" if mae is None else f"{mae:.4g} / {rmse:.4g}")
+        size = f"{row.parameters}" if row.n_members == 1 else f"{row.parameters} in {row.n_members} members"
+        table.add_row(row.name, *errors, f"{row.ms_per_call:.3g}", size, row.dtype)
+    first = rows[0]
+    table.caption = (
+        f"{first.metrics.n_structures} structures, {first.metrics.n_atoms} atoms; time of a call on "
+        f"{first.n_atoms_timed} atoms with {first.threads} thread{'s' * (first.threads > 1)}"
+    )
+    return table
+
+
+def calibration_table(found: Mapping[str, Calibration]) -> Table:
+    """One row a property: how well spread tells error."""
+    table = Table(
+        "property", "spread, rms", "error, rms", "unit", "rank correlation", "scale", "miscalibration area", "rescaled",
+        caption="scale: expected error over spread; area between calibration curve and diagonal, 0 is best",
+    )  # fmt: skip
+    for name, one in found.items():
+        rank = "-" if one.rank_correlation is None else f"{one.rank_correlation:.3f}"
+        table.add_row(
+            f"{name} ({one.n_items} values)", f"{one.spread_rms:.4g}", f"{one.error_rms:.4g}", one.unit, rank,
+            f"{one.scale:.4g}", f"{one.miscalibration_area:.4f}", f"{one.miscalibration_area_rescaled:.4f}",
+        )  # fmt: skip
     return table
 
 

@@ -104,8 +104,11 @@ def check_data(
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="`ase-mlcalc template train` prints one.")],
     overrides: Overrides = None,
+    members: Annotated[
+        int | None, typer.Option("--members", min=1, help="Train an ensemble of so many; short for train.members.")
+    ] = None,
 ) -> None:
-    """Train a potential; the same command goes on with a run that was killed.
+    """Train a potential or an ensemble; the same command goes on with a run that was killed.
 
     Writes model.safetensors, metrics.json, log.csv, config.toml and pictures into the output folder of the file.
     """
@@ -114,7 +117,8 @@ def train(
     from ase_mlcalc.training.config import TrainJob
     from ase_mlcalc.training.train import train as run
 
-    job = validate(TrainJob, apply_overrides(read_toml(config), overrides or ()), str(config))
+    words = [*(overrides or ()), *([f"train.members={members}"] if members is not None else [])]
+    job = validate(TrainJob, apply_overrides(read_toml(config), words), str(config))
     result = run(job)
     _console().print(metrics_table(result.metrics, "errors on the validation structures"))
 
@@ -148,6 +152,62 @@ def evaluate(
     )
     _console().print(metrics_table(metrics, f"errors of {model}"))
     typer.echo(f"wrote {out / 'metrics.json'}")
+
+
+@app.command()
+def compare(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL... DATA...",
+            help="Checkpoints (.safetensors files or folders of training), then files with labelled structures.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for compare.json and compare.png.")],
+    format: Format = None,  # noqa: A002
+    index: Index = ":",
+    key: Keys = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Structures evaluated at once.")] = 16,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed calls of each potential.")] = 20,
+) -> None:
+    """Measure potentials side by side on the same labelled structures: errors, speed and size."""
+    from ase_mlcalc.cli.tables import comparison_table
+    from ase_mlcalc.training.side_by_side import compare_files, split_arguments
+
+    models, data = split_arguments(files)
+    rows = compare_files(
+        models,
+        data,
+        out,
+        keys=_label_keys(key),
+        format=format,
+        index=index,
+        batch_size=batch_size,
+        repeats=repeats,
+    )
+    _console().print(comparison_table(rows))
+    typer.echo(f"wrote {out / 'compare.json'}")
+
+
+@app.command()
+def calibrate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint of an ensemble.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Files with labelled structures.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for calibration.json, calibration.png and the calibrated ensemble.")
+    ],
+    format: Format = None,  # noqa: A002
+    index: Index = ":",
+    key: Keys = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Structures evaluated at once.")] = 16,
+) -> None:
+    """Measure how well the spread of an ensemble tells its error, on structures that it was not trained on."""
+    from ase_mlcalc.cli.tables import calibration_table
+    from ase_mlcalc.training.calibration import calibrate_files
+
+    found = calibrate_files(model, data, out, keys=_label_keys(key), format=format, index=index, batch_size=batch_size)
+    _console().print(calibration_table(found))
+    typer.echo(f"wrote {out / 'calibration.json'}")
 
 
 @app.command()

@@ -33,6 +33,9 @@ class DataConfig(Section):
         description="how many validation structures; default all of its files, or a tenth to a twentieth of the data",
     )
     seed: int = Field(0, ge=0, description="of the split")
+    bootstrap_seed: int | None = Field(
+        None, ge=0, description="draw the training structures anew, with repetition, with this seed; default not"
+    )
     index: str = Field(":", description="which structures of each file, as in ASE")
     format: str | None = Field(None, description="a format name of ASE, or npz; found out if not given")
     isolated_energy_eV: dict[str, float] = Field(
@@ -82,6 +85,21 @@ class TrainConfig(OptimizerConfig):
     dtype: Literal["float32", "float64"] = Field("float32", description="precision of the model")
     device: str = Field("auto", description="cpu, cuda, cuda:1, ...; auto is a GPU if there is one")
     save_interval_s: float = Field(15.0, ge=0, description="at least so long between two saved training states")
+    members: int = Field(
+        1, ge=1, description="potentials of an ensemble, trained from different seeds; 1 is no ensemble"
+    )
+    bootstrap: bool = Field(
+        False, description="each member of the ensemble draws its training structures anew, with repetition"
+    )
+    workers: int = Field(
+        1, ge=1, description="members that are trained at once, each in a process with its share of cores"
+    )
+
+    @model_validator(mode="after")
+    def _is_an_ensemble(self) -> Self:
+        if self.members == 1 and (self.bootstrap or self.workers > 1):
+            raise ValueError("bootstrap and workers are for ensembles; give members (for example 4)")
+        return self
 
     @model_validator(mode="after")
     def _ends_some_time(self) -> Self:

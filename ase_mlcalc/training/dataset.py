@@ -14,6 +14,9 @@ from ase_mlcalc.data.split import split
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.training.config import DataConfig
 
+BOOTSTRAP_ATTEMPTS = 100
+"""Bootstrap samples that are drawn until one has all elements."""
+
 
 class DataSet(NamedTuple):
     """Structures that are trained on, and others that are held back."""
@@ -43,7 +46,8 @@ def load(config: DataConfig) -> DataSet:
     """Read and split the structures of a job; the same configuration and files give the same structures.
 
     Isolated atoms of the training files define reference energies; all of them are trained on, beyond `n_train`, and
-    none is held back.
+    none is held back.  With ``bootstrap_seed`` the other training structures are drawn anew from those that were
+    chosen, as many and with repetition; the validation structures stay as they are.
 
     Raises
     ------
@@ -57,7 +61,7 @@ def load(config: DataConfig) -> DataSet:
         held_back = read_frames(config.validation, keys=config.keys, format=config.format, index=config.index)
         n_train = len(bound) if config.n_train is None else config.n_train
         n_validation = len(held_back) if config.n_validation is None else config.n_validation
-        chosen = split(len(bound), n_train, 0, config.seed)[0]
+        chosen = _redrawn(split(len(bound), n_train, 0, config.seed)[0], bound, config.bootstrap_seed)
         held = split(len(held_back), 0, n_validation, config.seed)[1]
         return _comparable(DataSet(alone + _pick(bound, chosen), _pick(held_back, held)))
     if len(bound) < 2:
@@ -68,7 +72,23 @@ def load(config: DataConfig) -> DataSet:
     n_validation = _held_back(len(bound)) if config.n_validation is None else config.n_validation
     n_train = max(1, len(bound) - n_validation) if config.n_train is None else config.n_train
     chosen, held, _ = split(len(bound), n_train, n_validation, config.seed)
+    chosen = _redrawn(chosen, bound, config.bootstrap_seed)
     return _comparable(DataSet(alone + _pick(bound, chosen), _pick(bound, held)))
+
+
+def _redrawn(chosen: np.ndarray, frames: Sequence[Frame], seed: int | None) -> np.ndarray:
+    """A bootstrap sample of the chosen indices in which no element is lost; without a seed, the indices themselves."""
+    if seed is None or len(chosen) == 0:
+        return chosen
+    needed = elements(_pick(frames, chosen))
+    for attempt in range(BOOTSTRAP_ATTEMPTS):
+        drawn = np.random.default_rng([seed, attempt]).choice(chosen, len(chosen))
+        if elements(_pick(frames, drawn)) == needed:
+            return drawn
+    raise DataError(
+        f"{BOOTSTRAP_ATTEMPTS} bootstrap samples of {len(chosen)} training structures each lost an element; add "
+        "structures with the rare ones, or train without bootstrap"
+    )
 
 
 def _comparable(data: DataSet) -> DataSet:

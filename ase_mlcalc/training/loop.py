@@ -125,7 +125,7 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
         The loss became NaN or Inf; the last good state and checkpoint are kept.
     """
     started = time.monotonic()
-    _make_folder(job.output)
+    make_folder(job.output)
     with states.exclusive(job.output):
         data = load(job.data)
         model_class, config = resolve_model(job.model, [*data.train, *data.validation])
@@ -155,7 +155,8 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
                 return _finish(run)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make the output folder of a run; raises `ConfigError` if that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,12 +1,14 @@
 """Training, whatever the model: which of the ways to train a job takes."""
 
-from ase_mlcalc.training import loop
+from ase_mlcalc.training import loop, members
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.loop import TrainResult
 
 
 def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
-    """Train a potential, or go on with a run that was killed; see `loop.train` for the files and errors.
+    """Train a potential or an ensemble, or go on with a run that was killed.
+
+    For the files and errors see `loop.train`, and for ``train.members`` above 1 `members.train`.
 
     Parameters
     ----------
@@ -14,4 +16,11 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
     progress : bool
         Show a progress bar on a terminal, or else a line per validation.
     """
+    if job.train.members > 1:
+        return members.train(job, train_one, progress=progress)
+    return train_one(job, progress=progress)
+
+
+def train_one(job: TrainJob, *, progress: bool = True) -> TrainResult:
+    """Train a single potential."""
     return loop.train(job, progress=progress)

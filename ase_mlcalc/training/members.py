@@ -1,0 +1,234 @@
+"""Training an ensemble: each member an ordinary run in a folder of its own, then one potential of all.
+
+Members differ by their seed (initial weights, order of the structures) and, if asked for, by a bootstrap sample of the
+training structures.  The validation structures are the same for all, so that the ensemble is measured and calibrated on
+structures that no member was trained on.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from ase_mlcalc import checkpoint
+from ase_mlcalc.ensemble import Ensemble
+from ase_mlcalc.errors import ConfigError, MLCalcError
+from ase_mlcalc.files import write_text
+from ase_mlcalc.training import state as states
+from ase_mlcalc.training.calibration import calibrations, compare_members, scales, write_calibration
+from ase_mlcalc.training.config import TrainJob, resolve_model, resolved, to_toml
+from ase_mlcalc.training.dataset import DataSet, load
+from ase_mlcalc.training.figures import parity
+from ase_mlcalc.training.loop import TrainResult, make_folder
+from ase_mlcalc.training.metrics import Metrics, measure
+from ase_mlcalc.training.progress import ProgressReport
+from ase_mlcalc.training.state import CHECKPOINT_FILE, STATE_FILE
+
+SEED_STEP = 1000
+"""Between the seeds of two members, so that ensembles of neighbouring seeds share none."""
+EVALUATION_SHARE = 0.05
+"""Of `max_minutes`, kept for the evaluation of the ensemble."""
+POLL_S = 0.2
+
+
+class TrainOne(Protocol):
+    """Trains a single potential."""
+
+    def __call__(self, job: TrainJob, *, progress: bool = True) -> TrainResult:
+        """See `ase_mlcalc.training.train`."""
+
+
+def train(job: TrainJob, train_one: TrainOne, *, progress: bool = True) -> TrainResult:
+    """Train the members of an ensemble, or go on where they were killed, and make one potential of them.
+
+    Writes ``member-1/``, ``member-2/`` and so on into ``job.output``, then ``model.safetensors``, ``config.toml``,
+    ``parity.png``, ``calibration.png`` and ``calibration.json`` where something that can be calibrated is labelled, and
+    last ``metrics.json`` of the ensemble on the validation structures.  Finished members are not trained again.
+
+    Parameters
+    ----------
+    job : TrainJob
+        With ``train.members`` of at least 2.
+    train_one : callable
+        Trains one member.
+    progress : bool
+        Show what goes on.
+
+    Returns
+    -------
+    TrainResult
+        Of the ensemble; epochs are the mean, minutes the sum over the members.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds a run of a single model, members with another configuration, or is being written to.
+    MLCalcError
+        What training a member raises, with its number.
+    """
+    make_folder(job.output)
+    with states.exclusive(job.output):
+        _refuse_a_single_model(job.output)
+        data = load(job.data)
+        _, config = resolve_model(job.model, [*data.train, *data.validation])
+        job = resolved(job, config)
+        jobs = member_jobs(job)
+        report = ProgressReport("", shown=progress)
+        results = _train_all(job, jobs, train_one, report)
+        write_text(job.output / "config.toml", to_toml(job))
+        return _combine(job, jobs, results, data, report)
+
+
+def _refuse_a_single_model(folder: Path) -> None:
+    made = folder / CHECKPOINT_FILE
+    single = made.exists() and not isinstance(checkpoint.read_header(made), checkpoint.EnsembleHeader)
+    if single or (folder / STATE_FILE).exists():
+        raise ConfigError(f"{folder} holds the run of a single model; choose another output folder for an ensemble")
+
+
+def member_jobs(job: TrainJob) -> list[TrainJob]:
+    """The job of each member: its folder, its seed, and its share of the time."""
+    config = job.train
+    rounds = -(-config.members // config.workers)
+    minutes = None if config.max_minutes is None else config.max_minutes * (1 - EVALUATION_SHARE) / rounds
+    jobs = []
+    for number in range(1, config.members + 1):
+        seed = config.seed + SEED_STEP * (number - 1)
+        alone = {"seed": seed, "max_minutes": minutes, "members": 1, "bootstrap": False, "workers": 1}
+        data = job.data.model_copy(update={"bootstrap_seed": seed}) if config.bootstrap else job.data
+        own = {"output": job.output / f"member-{number}", "data": data, "train": config.model_copy(update=alone)}
+        jobs.append(job.model_copy(update=own))
+    return jobs
+
+
+def _train_all(
+    job: TrainJob, jobs: Sequence[TrainJob], train_one: TrainOne, report: ProgressReport
+) -> list[TrainResult]:
+    if job.train.workers > 1:
+        _train_at_once(jobs, job.train.workers, report)
+    results = []
+    for number, member in enumerate(jobs, 1):
+        fresh = not _is_finished(member)
+        if fresh:
+            report.say(f"member {number} of {len(jobs)}, seed {member.train.seed}, into {member.output}")
+        try:
+            results.append(train_one(member, progress=report.shown and fresh))
+        except MLCalcError as error:
+            raise type(error)(f"member {number}: {error}") from error
+    return results
+
+
+def _is_finished(job: TrainJob) -> bool:
+    return (job.output / "metrics.json").exists()
+
+
+def _train_at_once(jobs: Sequence[TrainJob], workers: int, report: ProgressReport) -> None:
+    """Several members side by side, each by the command line in a process with its share of the threads."""
+    waiting = [(number, member) for number, member in enumerate(jobs, 1) if not _is_finished(member)]
+    threads = max(1, torch.get_num_threads() // workers)
+    running: dict[int, tuple[subprocess.Popen[bytes], Path]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                number, member = waiting.pop(0)
+                output = member.output / "output.txt"
+                report.say(f"member {number} of {len(jobs)}, seed {member.train.seed}; follow it in {output}")
+                running[number] = _start(member, output, threads), output
+            for number, (process, output) in list(running.items()):
+                if process.poll() is not None:
+                    del running[number]
+                    _require_success(number, process.returncode, output)
+                    report.say(f"member {number} is trained")
+            time.sleep(POLL_S)
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+            process.wait()
+
+
+def _start(job: TrainJob, output: Path, threads: int) -> "subprocess.Popen[bytes]":
+    make_folder(job.output)
+    file = job.output / "config.toml"
+    write_text(file, to_toml(job))
+    command = [sys.executable, "-m", "ase_mlcalc", "train", str(file)]
+    with open(output, "ab") as stream:
+        return subprocess.Popen(  # noqa: S603  (this program)
+            command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
+        )
+
+
+def _require_success(number: int, status: int, output: Path) -> None:
+    if status == 0:
+        return
+    lines = output.read_text(encoding="utf-8", errors="replace").splitlines() or ["no message"]
+    reason = lines[-1].removeprefix("ase-mlcalc: ")
+    raise MLCalcError(f"member {number} ended with status {status}: {reason}; see {output}")
+
+
+def _combine(
+    job: TrainJob, jobs: Sequence[TrainJob], results: Sequence[TrainResult], data: DataSet, report: ProgressReport
+) -> TrainResult:
+    """The ensemble of what was trained: evaluated, calibrated, written."""
+    folder = job.output
+    headers = [checkpoint.read_header(result.checkpoint) for result in results]
+    weights = [header.weights_sha256 for header in headers]
+    earlier = _finished(folder, weights)
+    if earlier is not None:
+        report.say(f"{folder} holds a finished ensemble; choose another folder to train anew")
+        return earlier
+    members = [checkpoint.load(result.checkpoint) for result in results]
+    compared = compare_members(Ensemble(members), data.validation, job.train.evaluation_batch_size)
+    found = calibrations(compared)
+    metrics = measure(compared.mean)
+    each = [
+        {
+            "folder": one.output.name,
+            "seed": one.train.seed,
+            "weights_sha256": digest,
+            **{name: getattr(own, name) for name in Metrics.model_fields if "_mae_" in name or "_rmse_" in name},
+        }
+        for one, digest, own in zip(jobs, weights, map(measure, compared.members), strict=True)
+    ]
+    provenance = {
+        "data": [str(path) for path in job.data.train],
+        "train": job.train.model_dump(mode="json"),
+        "members": [header.provenance for header in headers],
+    }
+    checkpoint.save(Ensemble(members, scales(found)), folder / CHECKPOINT_FILE, provenance)
+    parity(folder / "parity.png", compared.mean)
+    if found:
+        write_calibration(folder, compared, found, data="validation structures", n_members=len(members))
+    result = TrainResult(
+        folder / CHECKPOINT_FILE,
+        metrics,
+        sum(one.epochs for one in results) / len(results),
+        sum(one.minutes for one in results),
+        "; ".join(sorted({one.stopped for one in results})),
+    )
+    metrics.write(
+        folder / "metrics.json", epochs=result.epochs, minutes=result.minutes, stopped=result.stopped, members=each
+    )
+    for name, one in found.items():
+        rank = "" if one.rank_correlation is None else f", rank correlation with the error {one.rank_correlation:.2f}"
+        report.say(f"spread of the {name}: rescaled by {one.scale:.3g}{rank}")
+    report.say(f"wrote {result.checkpoint}, an ensemble of {len(members)}")
+    return result
+
+
+def _finished(folder: Path, weights: Sequence[str | None]) -> TrainResult | None:
+    """The result of an earlier command, if it was made of the same members."""
+    path = folder / "metrics.json"
+    if not (path.exists() and (folder / CHECKPOINT_FILE).exists()):
+        return None
+    raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if [member["weights_sha256"] for member in raw["members"]] != list(weights):
+        return None
+    return TrainResult(
+        folder / CHECKPOINT_FILE, Metrics.model_validate(raw), raw["epochs"], raw["minutes"], raw["stopped"]
+    )
