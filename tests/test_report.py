@@ -21,7 +21,8 @@ from ase_mlcalc.md.outcome import save_result
 from ase_mlcalc.plots import ParityPanel, learning_curves, parity_plot
 from ase_mlcalc.report import write_report
 from ase_mlcalc.report.run_report import _plus_minus
-from ase_mlcalc.report.stresses import gather_stresses, pressure, von_mises
+from ase_mlcalc.report.stresses import gather_stresses
+from ase_mlcalc.stress.invariants import pressure, von_mises
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -239,6 +239,45 @@ def md(
 
 
 @app.command()
+def stress(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint.")],
+    trajectory: Annotated[Path, typer.Argument(metavar="TRAJ", help="A file of structures that ASE reads.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")] = Path("stress-output"),
+    definition: Annotated[
+        str, typer.Option("--definition", help="Of per-atom stress: edge, center, other, site, heat or cluster.")
+    ] = "edge",
+    field: Annotated[
+        str | None, typer.Option("--field", metavar="NAME", help="Also local stress: planes, ik, hardy or bins.")
+    ] = None,
+    axis: Annotated[str, typer.Option("--axis", help="Of a profile: x, y or z, the cell vector.")] = "z",
+    bins: Annotated[str, typer.Option("--bins", help="Bins or planes of a profile, or a grid as 20x20x30.")] = "100",
+    radius: Annotated[float, typer.Option("--radius", help="Å, how far a Hardy field smears.")] = 4.0,
+    kinetic: Annotated[
+        bool | None, typer.Option("--kinetic/--no-kinetic", help="The kinetic part; default: if there are velocities.")
+    ] = None,
+    memory: Annotated[float | None, typer.Option("--memory-GB", help="What the averages of a field may take.")] = None,
+    format: Format = None,  # noqa: A002
+    index: Index = ":",
+) -> None:
+    """Per-atom and local stress of a structure or trajectory, with pictures."""
+    from ase_mlcalc.calculator import MLCalculator
+    from ase_mlcalc.stress.folder import localisation_named, write_stress_folder
+
+    result = write_stress_folder(
+        MLCalculator(model, stress_definition=definition),
+        trajectory,
+        out,
+        localisation=None if field is None else localisation_named(field, bins, axis, radius),
+        kinetic=kinetic,
+        index=index,
+        format=format,
+        max_memory_GB=memory,
+    )
+    for path in result.files:
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder that a run was written to.")],
 ) -> None:

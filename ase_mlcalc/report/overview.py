@@ -17,7 +17,8 @@ from ase_mlcalc.md.frames import read_trajectory
 from ase_mlcalc.md.outcome import RunResult, read_results
 from ase_mlcalc.md.thermo import THERMO_FILE, read_thermo
 from ase_mlcalc.plots import COLORS, GREY, draw_histogram, logarithmic, new_axes, new_figure, save
-from ase_mlcalc.report.stresses import gather_stresses, pressure
+from ase_mlcalc.report.stresses import gather_stresses
+from ase_mlcalc.stress.invariants import pressure
 
 Array = NDArray[np.float64]
 
