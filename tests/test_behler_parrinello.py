@@ -226,7 +226,7 @@ def test_inputs_are_standardised_on_the_structures():
         g_nf = torch.cat([each[row] for each in found]).numpy()
         x_nf = (g_nf - config.input_shift[z]) * config.input_scale[z]
         np.testing.assert_allclose(x_nf.mean(axis=0), 0.0, atol=1e-3)
-        varying = g_nf.std(axis=0) > 2e-3 * g_nf.std(axis=0).max()
+        varying = g_nf.std(axis=0) > 2e-2 * g_nf.std(axis=0).max()
         assert varying.sum() > 5
         np.testing.assert_allclose(x_nf.std(axis=0)[varying], 1.0, rtol=1e-4)
     BehlerParrinelloConfig.model_validate(config.model_dump(mode="json"))  # what a checkpoint does

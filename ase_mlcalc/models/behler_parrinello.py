@@ -167,7 +167,7 @@ class BehlerParrinelloConfig(ModelConfig):
             spread = all_values.std(axis=0) if len(all_values) else np.zeros(all_values.shape[1])
             # what hardly varies in the data says nothing and must not become large on other structures
             shift[z] = _rounded(mean)
-            scale[z] = _rounded(1 / np.maximum(spread, 1e-3 * spread.max()) if spread.max() > 0 else np.ones_like(mean))
+            scale[z] = _rounded(1 / np.maximum(spread, 1e-2 * spread.max()) if spread.max() > 0 else np.ones_like(mean))
         return {**super().from_structures(structures), "input_shift": shift, "input_scale": scale}
 
 
@@ -219,6 +219,11 @@ class BehlerParrinello(Model, name="behler_parrinello", outputs={"energies"}):
             config.functions_in_use, config.species, config.cutoff_function, config.cutoff_alpha
         )
         self.networks = nn.ModuleList(ElementNetwork(config, z) for z in config.species)
+
+    @property
+    def element_networks(self) -> list[ElementNetwork]:
+        """The network of each element, in the order of the species."""
+        return [network for network in self.networks if isinstance(network, ElementNetwork)]
 
     def forward(self, graph: Graph) -> Properties:
         """Per-atom energies of all structures."""
