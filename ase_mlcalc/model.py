@@ -188,6 +188,8 @@ class Model(nn.Module, ABC):
     transferable: ClassVar[bool] = True
     """False: made for one molecule in one order of atoms; `Config` then derives from `MoleculeConfig`, and the
     potential refuses other atoms."""
+    periodic: ClassVar[bool] = True
+    """False: refuses periodic structures."""
     trainable: ClassVar[bool] = True
     """False: nothing to learn (analytic potentials)."""
     Config: ClassVar[type[ModelConfig]]
@@ -236,6 +238,28 @@ class Model(nn.Module, ABC):
         """Where the model lives."""
         places = (tensor.device for tensor in chain(self.parameters(), self.buffers()))
         return next(places, torch.device("cpu"))
+
+
+@runtime_checkable
+class Solvable(Protocol):
+    """A model that is trained in closed form, by solving for its numbers instead of taking steps."""
+
+    def solve(
+        self,
+        train: Sequence[tuple[Graph, Properties]],
+        validation: Sequence[tuple[Graph, Properties]],
+        report: Callable[[str], None],
+    ) -> None:
+        """Determine all numbers of the model; before that, ``forward`` raises `NotFittedError`.
+
+        Parameters
+        ----------
+        train, validation : sequences of (Graph, Properties)
+            One structure each, float64, with labels in the numbers of the model: reference energies are taken out,
+            and energies and forces divided by the scale of the energies.  What is held back chooses hyper-parameters.
+        report : callable
+            Takes lines about the progress.
+        """
 
 
 class Clusters(NamedTuple):

@@ -6,9 +6,9 @@ from ase import Atoms
 from torch import Tensor
 
 from ase_mlcalc.graph import Graph, collate, from_atoms
-from ase_mlcalc.nn.radial import envelope
-from ase_mlcalc.potential import Baseline, derive, edge_mechanics
+from ase_mlcalc.potential import Baseline, derive
 from ase_mlcalc.properties import Properties
+from ase_mlcalc.testing.morse import morse_labels
 from ase_mlcalc.testing.subject import SEED, ModelSubject
 
 STEPS = 30
@@ -30,16 +30,6 @@ def fits(subject: ModelSubject) -> float:
         if best >= 5.0:
             break
     return best
-
-
-def morse_labels(graph: Graph, cutoff: float) -> Properties:
-    """Forces and stresses of a Morse potential, 1 eV deep at 1.4 Å, brought smoothly to zero at the cutoff."""
-    r_pc = graph.vectors.clone().requires_grad_()
-    d_p = torch.linalg.vector_norm(r_pc, dim=1)
-    u_p = ((1 - torch.exp(-1.5 * (d_p - 1.4))) ** 2 - 1) * envelope(d_p, cutoff)
-    (g_pc,) = torch.autograd.grad(0.5 * u_p.sum(), r_pc)
-    forces, stresses = edge_mechanics(graph, g_pc)
-    return Properties(forces=forces, stresses=stresses)
 
 
 def _four_structures(subject: ModelSubject) -> list[Atoms]:

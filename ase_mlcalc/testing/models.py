@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ase_mlcalc.model import Model, ModelConfig
+from ase_mlcalc.model import Model, ModelConfig, Solvable
 from ase_mlcalc.testing.model_checks import (
     atomic_stress,
     composition,
@@ -37,6 +37,11 @@ def _relative(model: Model) -> bool:
 
 def _atomic_energies(model: Model) -> bool:
     return model.transferable and "energies" in model.outputs
+
+
+def _by_steps(model: Model) -> bool:
+    """Whether it is trained along gradients."""
+    return model.trainable and not isinstance(model, Solvable)
 
 
 class ModelCheck(NamedTuple):
@@ -84,8 +89,9 @@ MODEL_CHECKS: tuple[ModelCheck, ...] = (
     ModelCheck(atomic_stress.check_site_stress, lambda model: _atomic_energies(model) and model.equivariant),
     ModelCheck(atomic_stress.check_heat_stress, _atomic_energies),
     ModelCheck(execution.check_float32),
-    ModelCheck(learning.check_double_backward, lambda model: model.trainable),
-    ModelCheck(learning.check_learns, lambda model: model.trainable),
+    ModelCheck(learning.check_double_backward, _by_steps),
+    ModelCheck(learning.check_learns, _by_steps),
+    ModelCheck(learning.check_solves, lambda model: isinstance(model, Solvable)),
     ModelCheck(execution.check_compile, slow=True),
     ModelCheck(execution.check_export, slow=True),
     ModelCheck(mechanics.check_energy_conservation, _energy, slow=True),

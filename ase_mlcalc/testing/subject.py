@@ -4,15 +4,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
+import numpy as np
 import torch
 from ase import Atoms
 
 from ase_mlcalc import model as model_module
 from ase_mlcalc.graph import Graph, collate, from_atoms
-from ase_mlcalc.model import Model, ModelConfig, MoleculeConfig
+from ase_mlcalc.model import Model, ModelConfig, MoleculeConfig, Solvable
 from ase_mlcalc.potential import Baseline, Derived, derive
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.testing import structures
+from ase_mlcalc.testing.morse import morse_labels
 from ase_mlcalc.testing.outcome import FORCE_FLOOR
 
 SEED = 7
@@ -26,7 +28,7 @@ class ModelSubject:
     model_class : type[Model]
     config : ModelConfig, optional
         Default: the model's own defaults, with the species of the check structures; a model of one molecule is
-        tested on its own atoms in the cells of the check structures.
+        tested on its own atoms in the cells of the check structures, which are not periodic if it refuses that.
     """
 
     def __init__(self, model_class: type[Model], config: ModelConfig | None = None) -> None:
@@ -57,9 +59,13 @@ class ModelSubject:
     def model(self, dtype: torch.dtype = torch.float64) -> Model:
         """A model with random parameters, also where its class starts from zeros, and forces that can be measured.
 
-        As it is evaluated: without dropout.
+        As it is evaluated: without dropout.  A model in closed form is solved, on geometries of the molecule.
         """
         model = self.fresh().eval()
+        if isinstance(model, Solvable):
+            samples = self.solvable_samples
+            model.solve(samples[:-2], samples[-2:], _ignored)
+            return model.to(dtype)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED + 1)
             _perturb(model, 0.1)
@@ -72,6 +78,18 @@ class ModelSubject:
         return model.to(dtype)
 
     @cached_property
+    def solvable_samples(self) -> list[tuple[Graph, Properties]]:
+        """Twelve geometries of the molecule with energies and forces of a Morse potential."""
+        rng = np.random.default_rng(11)
+        samples = []
+        for _ in range(12):
+            atoms = self.water.copy()
+            atoms.positions += 0.1 * rng.standard_normal(atoms.positions.shape)
+            graph = self.graph(atoms)
+            samples.append((graph, morse_labels(graph, self.config.cutoff)))
+        return samples
+
+    @cached_property
     def potential(self) -> Derived:
         """The randomised model in float64, without reference energies."""
         return Derived(self.model())
@@ -80,6 +98,8 @@ class ModelSubject:
         """The geometry with elements that the model knows, and with momenta if it reads velocities."""
         if isinstance(self.config, MoleculeConfig):
             atoms = structures.composed(atoms, self.config.numbers)
+            if not self.model_class.periodic:
+                atoms.set_pbc(False)
         else:
             atoms = structures.fitted(atoms, self.config.species)
         return structures.moving(atoms) if "velocities" in self.reads else atoms
@@ -142,6 +162,10 @@ class ModelSubject:
     def with_baseline(self, energy: float) -> Derived:
         """The randomised model with reference energies that differ between species."""
         return Derived(self.model(), Baseline({z: energy - 0.37 * z for z in self.config.species}, energy_scale=0.8))
+
+
+def _ignored(_: str) -> None:
+    """A report that nobody reads."""
 
 
 def _perturb(model: Model, amount: float) -> None:

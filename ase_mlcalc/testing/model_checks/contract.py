@@ -44,14 +44,16 @@ def check_constructs(subject: ModelSubject, judge: Judge) -> None:
 def check_outputs(subject: ModelSubject, judge: Judge) -> None:
     """The declared fields and no others, with their shapes, in the precision of the model, without NaN."""
     for dtype in (torch.float64, torch.float32):
-        graph = _in(subject.graph(*subject.everything().values()), dtype)
-        raw = subject.model(dtype)(graph)
+        model = subject.model(dtype)
+        judge.require(model.dtype in (dtype, torch.float64), "precision of the model", model.dtype, dtype)
+        graph = _in(subject.graph(*subject.everything().values()), model.dtype)
+        raw = model(graph)
         judge.require(raw.given() == subject.outputs, "fields returned", sorted(raw.given()))
         for name in raw.given():
             value: Tensor = getattr(raw, name)
             expected = _shape(name, graph)
             judge.require(tuple(value.shape) == expected, f"shape of {name}", tuple(value.shape), expected)
-            judge.require(value.dtype == dtype, f"dtype of {name}", value.dtype, dtype)
+            judge.require(value.dtype == model.dtype, f"dtype of {name}", value.dtype, model.dtype)
             judge.require(torch.isfinite(value).all(), f"{name} has NaN or Inf on a check structure")
 
 
@@ -103,7 +105,7 @@ def check_save_load(subject: ModelSubject, judge: Judge) -> None:
             checkpoint.save(saved, path)
             loaded = checkpoint.load(path)
         assert isinstance(loaded, Derived)
-        judge.require(loaded.dtype == dtype, "dtype after loading", loaded.dtype, dtype)
+        judge.require(loaded.dtype == saved.dtype, "dtype after loading", loaded.dtype, saved.dtype)
         judge.require(loaded.model.config == saved.model.config, "configuration after loading", loaded.model.config)
         graph = subject.graph(subject.crystal, subject.ethanol)
         identical(judge, f"saved and loaded in {dtype}", loaded(graph), saved(graph))

@@ -3,12 +3,16 @@
 import torch
 from torch import Tensor
 
+from ase_mlcalc.errors import NotFittedError
 from ase_mlcalc.potential import Baseline, derive
 from ase_mlcalc.testing import finite_difference, outcome
 from ase_mlcalc.testing.comparison import mean_squares
 from ase_mlcalc.testing.fitting import fits
 from ase_mlcalc.testing.outcome import Judge
 from ase_mlcalc.testing.subject import ModelSubject
+
+SOLVED = 1e-3
+"""Relative; by how much labels that a model in closed form was solved on may differ."""
 
 
 def check_double_backward(subject: ModelSubject, judge: Judge) -> None:
@@ -40,6 +44,26 @@ def check_learns(subject: ModelSubject, judge: Judge) -> None:
     """Thirty steps on four structures bring the loss down five-fold."""
     best = fits(subject)
     judge.require(best >= 5.0, "30 steps of Adam reduce the loss on 4 structures", f"{best:.2f}-fold", "5-fold")
+
+
+def check_solves(subject: ModelSubject, judge: Judge) -> None:
+    """Before it is solved there are no numbers; afterwards the labels that it was solved on come back."""
+    samples = subject.solvable_samples
+    try:
+        subject.fresh()(samples[0][0])
+    except NotFittedError:
+        pass
+    else:
+        judge.fail("a model that was not solved gives numbers instead of raising NotFittedError")
+    model = subject.model()
+    known = samples[:-2]
+    energies = []
+    for graph, labels in known:
+        result = derive(model, graph, Baseline())
+        judge.above("forces that it was solved on", labels.forces, outcome.FORCE_FLOOR)
+        judge.close("forces that it was solved on", result.forces, labels.forces, SOLVED)
+        energies.append(outcome.array(result.energy) - outcome.array(labels.energy))
+    judge.close("mean energy that it was solved on", sum(energies) / len(energies), [0.0], outcome.SUMS, scale=1.0)
 
 
 def _norm(tensors: dict[str, Tensor]) -> float:
