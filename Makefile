@@ -22,7 +22,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench bench-accuracy venv clean
+.PHONY: demo test lint format bench bench-accuracy bench-models venv clean
 
 demo: venv
 	$(BIN)/ase-mlcalc demo --out "$(OUT)"
@@ -45,6 +45,10 @@ bench: bench-accuracy
 bench-accuracy: venv
 	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/accuracy.py
+
+# MODELS="--only tensor_field-* --minutes 20"
+bench-models: venv
+	$(BIN)/python benchmarks/models.py $(MODELS)
 
 venv: $(STAMP)
 

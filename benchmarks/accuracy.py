@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,7 +144,7 @@ def main() -> None:
     parser.add_argument("--minutes-factor", type=float, default=1.0, help="scale all times (for a quick look)")
     arguments = parser.parse_args()
     chosen = [case for case in CASES if arguments.only is None or case.name in arguments.only]
-    data = _data_folder(chosen)
+    data = data_folder([case.files.format(part=part) for case in chosen for part in ("train", "test")])
     rows: list[dict[str, Any]] = []
     calls: dict[str, dict[str, float]] = {}
     console = Console(width=110)
@@ -164,11 +165,10 @@ def main() -> None:
     console.print(render(rows, calls))
 
 
-def _data_folder(chosen: list[Case]) -> Path:
-    """Where the reference data of these cases are; ends the program if they are not."""
+def data_folder(files: Sequence[str]) -> Path:
+    """Where the reference data are; ends the program if these files, relative to it, are not all there."""
     data = Path(os.environ.get("ASE_MLCALC_DATA", ""))
-    files = [data / case.files.format(part=part) for case in chosen for part in ("train", "test")]
-    missing = ", ".join(str(path) for path in files if not path.exists())
+    missing = ", ".join(str(data / file) for file in files if not (data / file).exists())
     if missing:
         sys.exit(
             f"missing reference data: {missing}; set ASE_MLCALC_DATA, docs/data.md says which public files go there"

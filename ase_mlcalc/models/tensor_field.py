@@ -52,7 +52,7 @@ class TensorFieldConfig(NetworkConfig):
         description="free: a vector for each atom, momentum is not conserved; zero_net_force: the mean force of each "
         "structure is taken out; pairwise: antisymmetric forces of pairs, which conserve momentum and give a stress",
     )
-    layers: tuple[int, ...] = Field((64, 64), min_length=1, description="channels of each block")
+    layers: tuple[int, ...] = Field((64, 64, 64), min_length=1, description="channels of each block")
     l_max: int = Field(2, ge=1, le=4, description="highest degree of features and filters")
     nonlinearity: Literal["norm", "product"] = Field(
         "product",
@@ -63,8 +63,8 @@ class TensorFieldConfig(NetworkConfig):
         "scalar",
         description="products on edges; full: of all filters with all features; scalar: those where one is a scalar",
     )
-    edge_channels: int | None = Field(
-        32, gt=0, description="channels that are convolved after the first block; not given: all of the block before"
+    edge_channels: int = Field(
+        32, ge=0, description="channels that are convolved after the first block; 0: all of the block before"
     )
     n_radial: int = Field(10, ge=2, description="Gaussians that radial functions are made of")
     radial_max: float | None = Field(
