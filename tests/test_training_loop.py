@@ -27,7 +27,7 @@ from ase_mlcalc.training.evaluate import evaluate_files
 from ase_mlcalc.training.loop import train
 from ase_mlcalc.training.optimizers import make_optimizer
 from ase_mlcalc.training.progress import ProgressReport
-from ase_mlcalc.training.state import STATE_FILE, TrainingState
+from ase_mlcalc.training.state import STATE_FILE, Fingerprint, TrainingState
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_a_full_disk_is_named_and_keeps_the_earlier_state(no_pictures, tmp_path,
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the system refuses to write more, as on a full disk
     try:
         with pytest.raises(MLCalcError, match=r"cannot write .*training_state\.pt.*free space"):
-            state.write(job.output, job, "another")
+            state.write(job.output, job, Fingerprint("another"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (job.output / STATE_FILE).read_bytes() == before

@@ -287,6 +287,26 @@ def report(
     typer.echo(f"wrote {write_report(run_folder)}")
 
 
+@app.command("pair-forces")
+def pair_forces(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint.")],
+    structure: Annotated[Path, typer.Argument(metavar="STRUCTURE", help="A file that ASE reads.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.png", help="Picture to write.")],
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write all pairs as a table.")] = None,
+    index: Annotated[int, typer.Option("--index", help="Which structure of the file; the last one by default.")] = -1,
+) -> None:
+    """Draw the forces between atoms that a potential has learned, against distance, for each pair of elements."""
+    from ase_mlcalc.analysis import pair_force_plot, write_csv
+    from ase_mlcalc.analysis import pair_forces as forces_of_pairs
+    from ase_mlcalc.calculator import MLCalculator
+
+    pairs = forces_of_pairs(MLCalculator(model), _one_structure(structure, index))
+    pair_force_plot(out, pairs)
+    if csv is not None:
+        write_csv(csv, pairs)
+    typer.echo(f"wrote {out}")
+
+
 @app.command()
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -310,6 +330,22 @@ def template(
     from ase_mlcalc.cli.templates import template_of
 
     typer.echo(template_of(job, model), nl=False)
+
+
+def _one_structure(path: Path, index: int) -> "Atoms":
+    from ase import Atoms
+    from ase.io import read
+
+    from ase_mlcalc.errors import DataError
+
+    try:
+        atoms = read(path, index=index)
+    except FileNotFoundError as error:
+        raise DataError(f"no structure at {path}; give a file that ASE reads") from error
+    except Exception as error:  # ASE's readers raise anything
+        raise DataError(f"ASE cannot read structure {index} of {path} ({type(error).__name__}: {error})") from error
+    assert isinstance(atoms, Atoms)
+    return atoms
 
 
 def _console() -> "Console":

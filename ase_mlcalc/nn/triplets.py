@@ -25,10 +25,10 @@ def find_triplets(centers: Tensor) -> Triplets:
     centers : (E,)
         Centre of each edge, ascending, as in `Graph`.
     """
-    edge = torch.arange(len(centers), device=centers.device)
+    edge = torch.arange(centers.shape[0], device=centers.device)
     end_p = torch.searchsorted(centers, centers, right=True)  # where the edges of the same centre end
     partners_p = end_p - edge - 1
     first = edge.repeat_interleave(partners_p)
     before_p = partners_p.cumsum(0) - partners_p
-    rank = torch.ones_like(first).cumsum(0) - 1 - before_p[first]  # not arange(len(first)): torch.export traces this
+    rank = torch.ones_like(first).cumsum(0) - 1 - before_p[first]  # shapes, not len: torch.export traces this
     return Triplets(first, first + 1 + rank)

@@ -85,6 +85,17 @@ class TrainConfig(OptimizerConfig):
     dtype: Literal["float32", "float64"] = Field("float32", description="precision of the model")
     device: str = Field("auto", description="cpu, cuda, cuda:1, ...; auto is a GPU if there is one")
     save_interval_s: float = Field(15.0, ge=0, description="at least so long between two saved training states")
+    start_from: Path | None = Field(
+        None, description="checkpoint of the same model; weights of the same name and shape are taken to begin with"
+    )
+    learn: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description='names of parts of the model, or patterns such as "*.bias"; the rest stays fixed',
+    )
+    stages: bool = Field(
+        True, description="models that are learned part by part: in their stages, each with its share of the run"
+    )
     members: int = Field(
         1, ge=1, description="potentials of an ensemble, trained from different seeds; 1 is no ensemble"
     )

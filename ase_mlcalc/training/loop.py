@@ -41,7 +41,8 @@ from ase_mlcalc.training.optimizers import make_optimizer
 from ase_mlcalc.training.progress import ProgressReport
 from ase_mlcalc.training.reproducible import deterministic, find_device, seeded
 from ase_mlcalc.training.schedule import Budget, learning_rate_factor
-from ase_mlcalc.training.state import CHECKPOINT_FILE, TrainingState
+from ase_mlcalc.training.start import Start, freeze_all_but, in_words, read_start, take_over
+from ase_mlcalc.training.state import CHECKPOINT_FILE, Fingerprint, TrainingState
 
 CHECK_EVERY_STEPS = 20
 """Steps between two looks at whether the loss is still a number; looking makes a GPU wait."""
@@ -90,7 +91,7 @@ class _Run:
     """A run in this process."""
 
     job: TrainJob
-    fingerprint: str
+    fingerprint: Fingerprint
     structures: _Structures
     baseline: Baseline
     loss: Loss
@@ -101,7 +102,9 @@ class _Run:
     report: ProgressReport
 
 
-def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
+def train(
+    job: TrainJob, *, progress: bool = True, data: DataSet | None = None, started: float | None = None
+) -> TrainResult:
     """Train a potential, or go on with a run that was killed.
 
     Writes into ``job.output``: ``model.safetensors``, ``log.csv``, ``config.toml`` (every value in use),
@@ -113,24 +116,29 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
     job : TrainJob
     progress : bool
         Show a progress bar on a terminal, or else a line per validation.
+    data : DataSet, optional
+        What `load` makes of ``job.data``, if it has been read and looked at before.
+    started : float, optional
+        `time.monotonic` from when on time counts as spent on this run; default now.
 
     Raises
     ------
     ConfigError
         The folder holds a run with another configuration or other data, or is being written to; a wrong key of the
-        model.
+        model; a ``train.start_from`` or ``train.learn`` that does not fit it.
     DataError, StructureError, SpeciesError, ModelError
         Data or model that cannot be used; see `load`, `make_loss`, `resolve_model`.
     NumericalError
         The loss became NaN or Inf; the last good state and checkpoint are kept.
     """
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     make_folder(job.output)
     with states.exclusive(job.output):
-        data = load(job.data)
+        seen_before, data = data is not None, load(job.data) if data is None else data
         model_class, config = resolve_model(job.model, [*data.train, *data.validation])
         job = resolved(job, config)
-        fingerprint = data.fingerprint()
+        start = None if job.train.start_from is None else read_start(job.train.start_from, model_class, config)
+        fingerprint = Fingerprint(data.fingerprint(), None if start is None else start.sha256)
         saved = states.read(job, fingerprint)
         states.remove_leftovers(job.output)
         with ProgressReport(f"training {job.model['name']}", shown=progress) as report:
@@ -139,16 +147,15 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
                     f"{job.output} holds a finished run ({saved['stopped']}); choose another folder to train anew"
                 )
                 return _finished(job)
-            if saved is None:
-                _point_out_problems(data, report)
+            if saved is None and not seen_before:
+                point_out_problems(data, report)
             device = find_device(job.train.device)
             with seeded([job.train.seed], device):
                 model = model_class(config)
             model.to(device=device, dtype=getattr(torch, job.train.dtype))
             with deterministic(device):
-                run = _begin(
-                    job, data, fingerprint, model, Budget(job.train.max_epochs, job.train.max_minutes, started), report
-                )
+                budget = Budget(job.train.max_epochs, job.train.max_minutes, started)
+                run = _begin(job, data, fingerprint, model, start, budget, report)
                 if saved is not None:
                     _resume(run, saved)
                 _run_epochs(run)
@@ -165,7 +172,7 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _point_out_problems(data: DataSet, report: ProgressReport) -> None:
+def point_out_problems(data: DataSet, report: ProgressReport) -> None:
     """Say what is wrong with the data.  Training goes on: its user may know better."""
     problems = audit([*data.train, *data.validation]).problems
     for problem in problems:
@@ -177,12 +184,22 @@ def _point_out_problems(data: DataSet, report: ProgressReport) -> None:
 
 
 def _begin(
-    job: TrainJob, data: DataSet, fingerprint: str, model: Model, budget: Budget, report: ProgressReport
+    job: TrainJob,
+    data: DataSet,
+    fingerprint: Fingerprint,
+    model: Model,
+    start: Start | None,
+    budget: Budget,
+    report: ProgressReport,
 ) -> _Run:
     """Everything as it is before the first step."""
     config = job.train
+    fresh = [] if start is None else take_over(model, start)
+    fixed = [] if config.learn is None else freeze_all_but(model, config.learn)
     isolated = {atomic_numbers[symbol]: energy for symbol, energy in job.data.isolated_energy_eV.items()}
     baseline = fit_baseline(data.train, isolated)
+    if start is not None:
+        baseline = start.scaled(baseline)
     loss = make_loss(config.loss, model.outputs, data.train, baseline)
     validation = _labelled_first(data.validation, loss)
     samples = _samples(data.train, model, loss)
@@ -210,10 +227,15 @@ def _begin(
     write_text(job.output / "config.toml", to_toml(job))
     weights = ", ".join(f"{name} {weight:g}" for name, weight in loss.weights.items())
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    n_fixed = sum(model.get_parameter(name).numel() for name in fixed)
+    if start is not None:
+        new = f"; {len(fresh)} parameters begin at random ({in_words(fresh)})" if fresh else ""
+        report.say(f"starting from {start.path}{new}")
+    some_fixed = f" ({n_fixed} fixed)" if fixed else ""
     report.say(
-        f"{model.name}, {n_parameters} parameters, {config.dtype} on {model.device}; {len(structures.train)} training "
-        f"structures{_left_out(data, structures)}, {structures.batch_size} per step, {len(validation)} for validation; "
-        f"loss: {weights}"
+        f"{model.name}, {n_parameters} parameters{some_fixed}, {config.dtype} on {model.device}; "
+        f"{len(structures.train)} training structures{_left_out(data, structures)}, "
+        f"{structures.batch_size} per step, {len(validation)} for validation; loss: {weights}"
     )
     return run
 
@@ -436,7 +458,8 @@ def _best_model(run: _Run) -> Model:
 def _provenance(run: _Run) -> dict[str, object]:
     return {
         "data": [str(path) for path in run.job.data.train],
-        "data_sha256": run.fingerprint,
+        "data_sha256": run.fingerprint.data,
+        "started_from_sha256": run.fingerprint.start,
         "n_training_structures": len(run.structures.train),
         "loss_weights": dict(run.loss.weights),
         "best_epoch": run.state.best_epoch,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,15 @@ STATE_FILE = "training_state.pt"
 CHECKPOINT_FILE = "model.safetensors"
 LOCK_FILE = ".lock"
 FORMAT_VERSION = 1
+
+
+class Fingerprint(NamedTuple):
+    """What a run depends on beside its configuration: contents of files."""
+
+    data: str
+    """Hash of structures and labels."""
+    start: str | None = None
+    """Hash of the weights of ``train.start_from``."""
 
 
 @dataclass
@@ -56,12 +65,13 @@ class TrainingState:
 
     PLAIN = ("epoch", "step", "elapsed_s", "best_weights", "best_score", "best_epoch", "since_best", "rows", "stopped")
 
-    def write(self, folder: Path, job: TrainJob, fingerprint: str) -> None:
+    def write(self, folder: Path, job: TrainJob, fingerprint: Fingerprint) -> None:
         """Replace the state file."""
         contents = {
             "format_version": FORMAT_VERSION,
             "job": _identity(job),
-            "fingerprint": fingerprint,
+            "fingerprint": fingerprint.data,
+            "start": fingerprint.start,
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -81,7 +91,7 @@ class TrainingState:
             setattr(self, name, contents[name])
 
 
-def read(job: TrainJob, fingerprint: str) -> dict[str, Any] | None:
+def read(job: TrainJob, fingerprint: Fingerprint) -> dict[str, Any] | None:
     """The saved state of a job, or ``None`` if it has not begun; never unpickles objects.
 
     Raises
@@ -117,7 +127,12 @@ def read(job: TrainJob, fingerprint: str) -> dict[str, Any] | None:
             f"{job.output} holds a run with another configuration: {'; '.join(changes)}; "
             "undo the change to resume it, or choose another output folder"
         )
-    if contents["fingerprint"] != fingerprint:
+    if contents.get("start") != fingerprint.start:
+        raise ConfigError(
+            f"{job.output} holds a run that started from other weights than train.start_from ({job.train.start_from}) "
+            "gives now; restore them, or choose another output folder"
+        )
+    if contents["fingerprint"] != fingerprint.data:
         raise ConfigError(
             f"{job.output} holds a run on other data: the structures or labels in "
             f"{', '.join(map(str, job.data.train))} changed since; restore them, or choose another output folder"
@@ -126,8 +141,8 @@ def read(job: TrainJob, fingerprint: str) -> dict[str, Any] | None:
 
 
 def _identity(job: TrainJob) -> str:
-    """What makes a run this run: all of its configuration but where it is stored."""
-    return job.model_dump_json(exclude={"output": True})
+    """What makes a run this run: all of its configuration but where it and the weights it starts from are stored."""
+    return job.model_dump_json(exclude={"output": True, "train": {"start_from"}})
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Training, whatever the model: which of the ways to train a job takes."""
 
-from ase_mlcalc.training import loop, members
+from ase_mlcalc.training import loop, members, stages
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.loop import TrainResult
 
@@ -23,4 +23,6 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
 
 def train_one(job: TrainJob, *, progress: bool = True) -> TrainResult:
     """Train a single potential."""
+    if stages.wanted(job):
+        return stages.train(job, progress=progress)
     return loop.train(job, progress=progress)
