@@ -15,6 +15,8 @@ from ase_mlcalc.errors import CheckpointError, ModelError
 from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.model import lookup
 from ase_mlcalc.models.behler_parrinello import BehlerParrinello, BehlerParrinelloConfig, read_n2p2, write_n2p2
+from ase_mlcalc.n2p2.functions import read_functions
+from ase_mlcalc.n2p2.settings import Settings
 from ase_mlcalc.neighbors import find_pairs
 from ase_mlcalc.potential import Baseline
 
@@ -26,7 +28,10 @@ symfunction_short H 3 O H 0.05 -1.0 2.0 7.0
 symfunction_short H 3 H O 0.05 1.0 4.0 7.0 0.5
 symfunction_short H 9 O O 0.02 1.0 1.5 6.0
 symfunction_short H 12 0.10 0.5 8.0
+symfunction_short O 3 O H 0.07 1.0 1.0 7.0
 symfunction_short O 3 H H 0.07 1.0 1.0 7.0
+symfunction_short O 3 H H 0.07 -1.0 4.0 7.0
+symfunction_short O 3 H H 0.07 -1.0 1.0 7.0
 symfunction_short O 2 O 0.03 4.0 9.0
 symfunction_short O 2 H 0.60 0.9 8.0
 symfunction_short O 13 0.05 0.2 -1.0 3.0 6.0
@@ -281,6 +286,39 @@ def test_networks_of_single_elements(tmp_path, extra, sizes):
 def folder(tmp_path):
     write_folder(tmp_path / "potential", "cutoff_type 2\n" + SCALINGS["scale and center"] + NORMALIZATION + network())
     return tmp_path / "potential"
+
+
+def test_order_in_which_n2p2_counts_functions(tmp_path):
+    # functions of hydrogen in the water potentials of Morawietz et al., PNAS 113, 8368 (2016), by line of the file in
+    # which n2p2 has them, and the order that n2p2 printed for it
+    radial = {"H": (51, 1.9), "O": (61, 0.9)}
+    written = {}
+    for other, (line, shift) in radial.items():
+        forms = [(0.001, 0), (0.01, 0), (0.03, 0), (0.06, 0), *((eta, shift) for eta in (0.15, 0.3, 0.6, 1.5))]
+        written |= {line + k: f"2 {other} {eta} {rs} 12.0" for k, (eta, rs) in enumerate(forms)}
+    mixed = {90: "0.2 1 1", 93: "0.07 1 1", 95: "0.07 -1 1", 98: "0.03 1 1", 100: "0.03 -1 1", 103: "0.01 1 4"}
+    mixed[105] = "0.01 -1 4"
+    written |= {line: f"3 O H {form} 12.0" for line, form in mixed.items()}
+    oxygen = {112: "0.03 1 1", 113: "0.03 -1 1", 114: "0.001 1 4", 115: "0.001 -1 4"}
+    written |= {line: f"3 O O {form} 12.0" for line, form in oxygen.items()}
+    expected = [51, 61, 52, 62, 53, 63, 54, 64, 65, 55, 66, 56, 67, 57, 68, 58]
+    expected += [115, 114, 105, 103, 100, 113, 98, 112, 95, 93, 90]
+    (tmp_path / "input.nn").write_text("\n".join(f"symfunction_short H {text}" for text in written.values()))
+    found = read_functions(Settings(tmp_path / "input.nn"), [1, 8])
+    in_order = [read_functions(_only(tmp_path, written[line]), [1, 8])[0] for line in expected]
+    assert found == in_order
+
+
+def test_of_pairs_of_neighbours_the_lighter_counts_first(tmp_path):
+    lines = [f"symfunction_short H 3 {pair} 0.1 1 1 9.0" for pair in ("C C", "O H", "H C", "O C")]
+    (tmp_path / "input.nn").write_text("\n".join(lines), encoding="utf-8")
+    found = read_functions(Settings(tmp_path / "input.nn"), [1, 6, 8])
+    assert [function.neighbors for function in found] == [(1, 6), (1, 8), (6, 6), (6, 8)]
+
+
+def _only(folder, text):
+    (folder / "input.nn").write_text(f"symfunction_short H {text}", encoding="utf-8")
+    return Settings(folder / "input.nn")
 
 
 def test_forces_and_stress_are_derivatives_of_the_loops(folder):
