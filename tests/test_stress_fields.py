@@ -107,6 +107,16 @@ def test_edges_give_the_forces(eam, messages, copper):
         np.testing.assert_allclose(total, stress_of(calc, copper)[0], atol=1e-14)
 
 
+def test_merged_edges_are_the_same_mechanics(messages, copper):
+    edges = find_edges(messages, copper)
+    merged = edges.merged()
+    assert 2 * len(merged.centers) == len(edges.centers)
+    np.testing.assert_allclose(merged.forces(len(copper)), edges.forces(len(copper)), atol=1e-12)
+    np.testing.assert_allclose(merged.virials.sum(axis=0), edges.virials.sum(axis=0), atol=1e-11)
+    vectors = copper.positions[merged.neighbors] - copper.positions[merged.centers] + merged.shifts @ copper.cell.array
+    np.testing.assert_allclose(merged.vectors, vectors, atol=1e-12)
+
+
 def test_edges_of_an_ensemble_are_the_mean(eam, copper):
     other = calculator("lennard_jones", species=(29,), cutoff=6.2, sigma=2.3, epsilon=0.4)
     both = MLCalculator(Ensemble([eam.potential, other.potential]))
@@ -253,11 +263,11 @@ def test_irving_kirkwood_shares_a_line_by_length(dimer):
     values = field.potential_part(calc, atoms).reshape(20, 20, 20, 3, 3)
     total = stress_of(calc, atoms)[0] * atoms.get_volume()
     expected = np.zeros((20, 20, 20))
-    for at in (np.arange(200_000) + 0.5) / 200_000:
+    for at in (np.arange(20_000) + 0.5) / 20_000:
         x, y, z = np.floor(atoms.positions[0] + at * (atoms.positions[1] - atoms.positions[0])).astype(int)
-        expected[x, y, z] += 1 / 200_000
+        expected[x, y, z] += 1 / 20_000
     assert (expected > 0).sum() == 4
-    np.testing.assert_allclose(values, expected[..., None, None] * total, atol=1e-5 * np.abs(total).max())
+    np.testing.assert_allclose(values, expected[..., None, None] * total, atol=1e-4 * np.abs(total).max())
 
 
 @pytest.mark.parametrize(("shape", "measured"), [((10, 10, 10), "xyz"), ((1, 10, 10), "yz"), ((10, 1, 1), "x")])
@@ -272,14 +282,14 @@ def test_hardy_is_its_definition(dimer, shape, measured):
     norm = 1 / quad(lambda d: (1 - d**2) ** 3 * {1: 2, 2: 2 * np.pi * d, 3: 4 * np.pi * d**2}[dimensions], 0, 1)[0]
     norm /= radius**dimensions * 20.0 ** (3 - dimensions)
     start, along = atoms.positions[0][seen], (atoms.positions[1] - atoms.positions[0])[seen]
-    t = (np.arange(20_000) + 0.5) / 20_000
+    t = (np.arange(2_000) + 0.5) / 2_000
     checked = 0
     for index in np.ndindex(*shape):
         point = (np.array(index)[seen] + 0.5) * 2.0
         apart = start + t[:, None] * along - point
         squared = ((apart - 20 * np.round(apart / 20)) ** 2).sum(axis=1) / radius**2
         expected = norm * np.mean(np.maximum(1 - squared, 0) ** 3)
-        np.testing.assert_allclose(values[index], expected * total, atol=1e-6 * norm * np.abs(total).max())
+        np.testing.assert_allclose(values[index], expected * total, atol=1e-5 * norm * np.abs(total).max())
         checked += expected > 0
     assert checked > 2
 

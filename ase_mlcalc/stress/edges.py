@@ -38,6 +38,18 @@ class Edges(NamedTuple):
         """(E, 3, 3) eV, r ⊗ g: first index along the edge, second along the force."""
         return self.vectors[:, :, None] * self.gradient[:, None, :]
 
+    def merged(self) -> "Edges":
+        """Half as many: each edge with its reverse, which lies on the same line, and g_ij - g_ji as its gradient.
+
+        Forces and virials stay as they are.
+        """
+        i, j, s = self.centers, self.neighbors, self.shifts.T
+        reverse = np.empty(len(i), dtype=np.int64)
+        reverse[np.lexsort((*s, j, i))] = np.lexsort((*-s, i, j))
+        kept = np.arange(len(i)) < reverse
+        gradient = self.gradient[kept] - self.gradient[reverse[kept]]
+        return Edges(i[kept], j[kept], self.shifts[kept], self.vectors[kept], gradient)
+
     def forces(self, n_atoms: int) -> Array:
         """(N, 3) eV/Å, what the edges of each atom add up to."""
         forces = np.zeros((n_atoms, 3))

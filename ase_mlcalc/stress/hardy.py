@@ -61,7 +61,7 @@ class Hardy:
     def potential_part(self, calc: Calculator, atoms: Atoms) -> Array:
         """(n_bins, 9) eV/Å³, not symmetrised: the first index is the normal of a surface."""
         places = fractional(atoms)
-        edges = find_edges(calc, atoms)
+        edges = find_edges(calc, atoms).merged()
         return self._spread(atoms, places[edges.centers], edges.vectors, edges.virials.reshape(-1, 9))
 
     def kinetic_part(self, atoms: Atoms) -> Array:

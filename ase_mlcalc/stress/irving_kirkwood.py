@@ -40,7 +40,7 @@ class IrvingKirkwood:
     def potential_part(self, calc: Calculator, atoms: Atoms) -> Array:
         """(n_bins, 9) eV/Å³, not symmetrised: the first index is the normal of a surface."""
         places = fractional(atoms)
-        edges = find_edges(calc, atoms)
+        edges = find_edges(calc, atoms).merged()
         start = places[edges.centers] * self.grid.shape
         along = (places[edges.neighbors] + edges.shifts - places[edges.centers]) * self.grid.shape
         virials = edges.virials.reshape(-1, 9)

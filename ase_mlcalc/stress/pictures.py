@@ -127,6 +127,7 @@ def _draw_atoms(axes: Axes, atoms: Atoms, view: tuple[int, int, int], colors: Ar
     points_per_angstrom = 200.0 / (span + 4.0)
     radii = covalent_radii[atoms.numbers[order]]
     axes.set_aspect("equal")
+    axes.margins(0.12)
     axes.set_xlabel(f"{'xyz'[across]} / Å")
     axes.set_ylabel(f"{'xyz'[up]} / Å")
     return axes.scatter(
