@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,6 +33,8 @@ from ase_mlcalc.model import check_species
 from ase_mlcalc.plots import COLORS, GREY, new_axes, new_figure, save
 from ase_mlcalc.potential import Derived, Potential, edge_gradient
 
+SHOWN_PERCENT = 98.0
+"""Of the points of a panel that fit in; a few atoms in contact would flatten all others."""
 BINS = 60
 """Of the mean in the picture, from zero to the cutoff."""
 
@@ -168,11 +171,15 @@ def pair_force_plot(path: Path, pairs: PairForces, title: str = "") -> None:
         axes = new_axes(figure, rows, columns, position)
         axes.axhline(0.0, color=GREY, linewidth=0.8)
         color = COLORS[position % len(COLORS)]
-        axes.plot(distance, radial, ".", color=color, markersize=2.5, alpha=0.5, markeredgewidth=0, rasterized=True)
+        size = 3.0 if len(distance) > 2000 else 5.0
+        axes.plot(distance, radial, ".", color=color, markersize=size, alpha=0.5, markeredgewidth=0, rasterized=True)
         middle, mean = _binned_mean(distance, radial, edges)
         axes.plot(middle, mean, color="black", linewidth=1.1, label="mean")
         axes.set_title(f"{chemical_symbols[one]}-{chemical_symbols[other]}")
         axes.set_xlim(0.9 * pairs.distances.min(), edges[-1])
+        _scale(axes, radial)
+        if position == 0:
+            axes.legend(loc="lower right", frameon=False)
         if position % columns == 0:
             axes.set_ylabel("radial force / eV/Å\n(> 0: repulsion)")
         if position >= len(kinds) - columns:
@@ -180,6 +187,17 @@ def pair_force_plot(path: Path, pairs: PairForces, title: str = "") -> None:
     if title:
         figure.suptitle(title, fontsize=11)
     save(figure, path)
+
+
+def _scale(axes: Axes, values: NDArray[np.float64]) -> None:
+    """Show almost all values, and say how many are left out."""
+    low, high = np.percentile([*values, 0.0], [50 - SHOWN_PERCENT / 2, 50 + SHOWN_PERCENT / 2])
+    pad = 0.25 * (high - low) or 1.0
+    axes.set_ylim(low - pad, high + pad)
+    outside = int(((values < low - pad) | (values > high + pad)).sum())
+    if outside:
+        text = f"{outside} of {len(values)} not shown"
+        axes.text(0.97, 0.96, text, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=GREY)
 
 
 def _binned_mean(
