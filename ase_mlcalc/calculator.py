@@ -120,13 +120,25 @@ class MLCalculator(Calculator):
                     "set atoms.cell (a volume is never invented)"
                 )
 
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """A result by ASE's name; says why where the potential does not predict it."""
+        if name not in self.implemented_properties:
+            given = self.potential.properties
+            direct = "" if "energy" in given else ", directly and not as derivatives of an energy"
+            instead = "" if {"energy", "forces"} <= given else "; for energy and forces use a model of energies"
+            raise PropertyNotImplementedError(
+                f"no {name}: this potential predicts {', '.join(sorted(given))} only{direct}{instead}"
+            )
+        return super().get_property(name, atoms, allow_calculation)
+
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last evaluation; momenta count where the potential reads velocities."""
         changes: list[str] = super().check_state(atoms, tol)
         if "velocities" not in self.potential.reads or self.atoms is None:
             return changes
-        moved = not np.array_equal(atoms.get_momenta(), self.atoms.get_momenta())
-        return changes + ["momenta"] * moved
+        before, now = ((each.get_momenta(), each.get_masses()) for each in (self.atoms, atoms))
+        same = all(np.array_equal(was, value) for was, value in zip(before, now, strict=True))
+        return changes if same else [*changes, "momenta"]
 
     def reset(self) -> None:
         """Forget the results and what belongs to them."""

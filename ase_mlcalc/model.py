@@ -113,7 +113,7 @@ class StressConfig(ModelConfig):
         description="what is learned: the potential part of the stress, or the total with the kinetic part -m v v / V, "
         "which is known exactly and taken out again, so that results are the potential part either way",
     )
-    velocities: bool = Field(False, description="velocities are features of the atoms; always with part = total")
+    velocities: bool = Field(False, description="velocities are features of atoms; always where the total is learned")
     velocity_scale: float = Field(
         0.05, gt=0, description="Å per ASE time unit; velocities are divided by it, so that they are of order one"
     )

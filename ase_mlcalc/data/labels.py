@@ -42,10 +42,16 @@ class LabelKeys(Section):
     stress: str = Field(AUTO, description="key of the stress, eV/Å³, positive under tension")
     stresses: str = Field(AUTO, description="key of the per-atom stress, eV/Å³, divided by the total volume")
     virial: str = Field(AUTO, description="key of the virial, eV, which is -volume x stress; used where no stress is")
+    stress_includes_kinetic: bool = Field(
+        False,
+        description="stress and stresses of the files hold the kinetic part -m v v / V, as LAMMPS' compute stress/atom "
+        "does; it is taken out with the momenta of the files",
+    )
 
     def named(self) -> dict[str, str]:
         """The keys that were given explicitly."""
-        return {name: key for name, key in self.model_dump().items() if key not in {AUTO, NONE}}
+        keys = self.model_dump(exclude={"stress_includes_kinetic"})
+        return {name: key for name, key in keys.items() if key not in {AUTO, NONE}}
 
 
 REFERENCE_KEYS: dict[str, tuple[str, ...]] = {
@@ -138,7 +144,21 @@ def _candidates(name: str, atoms: Atoms, keys: LabelKeys, notes: list[Note]) -> 
         if name in TENSORS and not has_volume(atoms):
             notes.append(Note(f"{name} from {origin} ignored: the cell has no volume"))
             continue
+        if name in TENSORS and keys.stress_includes_kinetic and not is_virial:
+            kinetic = _kinetic_stresses(atoms, f"{name} ({origin})")
+            value = value - (kinetic if name == "stresses" else kinetic.sum(axis=0))
         yield Candidate(origin, -value / atoms.get_volume() if is_virial else value)
+
+
+def _kinetic_stresses(atoms: Atoms, label: str) -> NDArray[np.float64]:
+    """(N, 3, 3) eV/Å³, -m v v / V of each atom."""
+    if not atoms.has("momenta"):
+        raise DataError(
+            f"{label} is said to hold the kinetic part, but the structure has no momenta to take it out with; add "
+            "them, or set keys.stress_includes_kinetic = false if the labels are the potential part"
+        )
+    momenta = atoms.get_momenta()
+    return -np.einsum("n,na,nb->nab", 1 / atoms.get_masses(), momenta, momenta) / atoms.get_volume()
 
 
 def _sources(name: str, setting: str, atoms: Atoms) -> Iterator[tuple[str, Any]]:

@@ -119,7 +119,7 @@ def _check_start(atoms: Atoms) -> None:
             atoms.get_forces()
         except PropertyNotImplementedError as error:
             raise ModelError(
-                f"{type(atoms.calc).__name__} gives no forces, so it cannot drive molecular dynamics"
+                f"{type(atoms.calc).__name__} gives no forces, so it cannot drive molecular dynamics ({error})"
             ) from error
 
 

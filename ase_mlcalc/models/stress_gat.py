@@ -101,7 +101,7 @@ class Block(nn.Module):
     def __init__(self, n_in: int, config: StressGATConfig) -> None:
         super().__init__()
         f = config.features
-        self.attention = GraphAttention(n_in, f, config.heads)
+        self.attention = GraphAttention(n_in, f, config.heads, edges=config.edge_vectors)
         self.skip = nn.Linear(n_in, f)
         self.edges: nn.Module | None = None
         if config.edge_vectors:

@@ -26,17 +26,22 @@ class GraphAttention(nn.Module):
     n_in, n_out : int
         Features of atoms before and after; `n_out` is a multiple of `heads`.
     heads : int
+    edges : bool
+        Whether there are features z of edges.
     """
 
     SLOPE = 0.2
 
-    def __init__(self, n_in: int, n_out: int, heads: int) -> None:
+    def __init__(self, n_in: int, n_out: int, heads: int, *, edges: bool) -> None:
         super().__init__()
+
+        def attention_vector() -> nn.Parameter:
+            return nn.Parameter((heads / n_out) ** 0.5 * torch.randn(heads, n_out // heads))
+
         self.heads = heads
         self.weight = nn.Linear(n_in, n_out, bias=False)
-        self.of_center, self.of_neighbor, self.of_edge = (
-            nn.Parameter((heads / n_out) ** 0.5 * torch.randn(heads, n_out // heads)) for _ in range(3)
-        )
+        self.of_center, self.of_neighbor = attention_vector(), attention_vector()
+        self.of_edge = attention_vector() if edges else None
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, graph: Graph, x_nf: Tensor, u_p: Tensor, z_pf: Tensor | None) -> Tensor:
@@ -45,7 +50,7 @@ class GraphAttention(nn.Module):
         own_nh, far_nh = (h_nhf * self.of_center).sum(dim=2), (h_nhf * self.of_neighbor).sum(dim=2)
         m_phf = of_neighbors(h_nhf, graph)
         logit_ph = own_nh.index_select(0, graph.centers) + of_neighbors(far_nh, graph)
-        if z_pf is not None:
+        if z_pf is not None and self.of_edge is not None:
             z_phf = z_pf.unflatten(1, (self.heads, -1))
             m_phf = m_phf + z_phf
             logit_ph = logit_ph + (z_phf * self.of_edge).sum(dim=2)

@@ -36,6 +36,8 @@ class DataSet(NamedTuple):
             atoms = frame.atoms
             for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
                 digest.update(np.ascontiguousarray(array).tobytes())
+            if atoms.has("momenta"):
+                digest.update(np.ascontiguousarray(atoms.get_momenta()).tobytes())
             for name, label in frame.labels._asdict().items():
                 if label is not None:
                     digest.update(name.encode() + label.contiguous().numpy().tobytes())

@@ -38,6 +38,7 @@ def log_row(
         "val_energy_rmse_meV_per_atom": number(metrics.energy_rmse_meV_per_atom),
         "val_stress_mae_GPa": number(metrics.stress_mae_GPa),
         "val_stresses_mae_GPa": number(metrics.stresses_mae_GPa),
+        "val_stresses_r2": number(metrics.stresses_r2),
         "learning_rate": learning_rate,
     }
 

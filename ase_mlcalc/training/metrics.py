@@ -19,6 +19,8 @@ from ase_mlcalc.potential import Potential
 from ase_mlcalc.properties import SPECS, Properties
 
 MEV = 1e-3
+SMALLEST_SPREAD = 1e-9
+"""Labels of a component that vary less than this, by their size, are all the same; then there is no R²."""
 
 
 class ElementMetrics(BaseModel):
@@ -35,7 +37,10 @@ class Errors(BaseModel):
     """Errors over a set of structures; ``None`` where it has no such label or the potential no such property.
 
     Force and stress errors are over components, energy errors are divided by the number of atoms of the structure.
-    Per-atom stresses are compared as they are stored, divided by the total volume.
+    Per-atom stresses are compared as they are stored, divided by the total volume.  For their coefficient of
+    determination R² and the standardised errors, each of the six components is divided by the standard deviation that
+    its labels have in the set; then it is averaged over components, of which xx, yy, zz are called normal and yz, xz,
+    xy shear.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +55,11 @@ class Errors(BaseModel):
     stress_rmse_GPa: float | None = None
     stresses_mae_GPa: float | None = None
     stresses_rmse_GPa: float | None = None
+    stresses_r2: float | None = None
+    stresses_normal_r2: float | None = None
+    stresses_shear_r2: float | None = None
+    stresses_mse_standardised: float | None = None
+    stresses_mae_standardised: float | None = None
 
 
 class Metrics(Errors):
@@ -210,6 +220,32 @@ def _errors(comparison: Comparison) -> dict[str, float | int | None]:
         "stress_rmse_GPa": _rmse(stress, GPa),
         "stresses_mae_GPa": _mae(stresses, GPa),
         "stresses_rmse_GPa": _rmse(stresses, GPa),
+        **_standardised(comparison),
+    }
+
+
+def _standardised(comparison: Comparison) -> dict[str, float | None]:
+    """Errors of per-atom stress relative to the spread of its labels, component by component."""
+    prediction, label = comparison.prediction.stresses, comparison.labels.stresses
+    if prediction is None or label is None:
+        return {}
+    labelled_n = ~label.isnan().any(dim=(1, 2))
+    rows, columns = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]  # xx yy zz yz xz xy
+    label_nk, error_nk = (x[labelled_n][:, rows, columns] for x in (label, prediction - label))
+    if len(label_nk) < 2:
+        return {}
+    spread_k = label_nk.std(dim=0, correction=0)
+    if not bool((spread_k > SMALLEST_SPREAD * label_nk.abs().max()).all()):  # a component that is the same everywhere
+        return {}
+    z_nk = error_nk / spread_k
+    mse_k = z_nk.square().mean(dim=0)
+    r2_k = 1 - mse_k
+    return {
+        "stresses_r2": r2_k.mean().item(),
+        "stresses_normal_r2": r2_k[:3].mean().item(),
+        "stresses_shear_r2": r2_k[3:].mean().item(),
+        "stresses_mse_standardised": mse_k.mean().item(),
+        "stresses_mae_standardised": z_nk.abs().mean().item(),
     }
 
 

@@ -16,6 +16,7 @@ SHOWN = {
     "val_force_mae_meV_per_A": ("force", "{:.4g}", " meV/Å"),
     "val_energy_mae_meV_per_atom": ("energy", "{:.4g}", " meV/atom"),
     "val_stress_mae_GPa": ("stress", "{:.3g}", " GPa"),
+    "val_stresses_r2": ("per-atom stress R²", "{:.3f}", ""),
     "learning_rate": ("lr", "{:.1e}", ""),
 }
 """Columns of the log that are shown: name, format and unit."""
