@@ -24,9 +24,10 @@ with the envelope u, and a network of the last :math:`h_i` gives the energy of t
 Trained in stages (`BodyOrder.stages`): NN2, then NN3, then both fixed while the message passing learns the rest.
 ``terms`` leaves parts out: message passing alone is the control.
 
-Published: the energy decomposition, the stages and the sizes in a study of SiC and GeSe2 by message passing with
-two- and three-body networks; no envelopes there.  Message passing with edge and node updates: Battaglia et al.,
-arXiv:1806.01261 (2018).
+Published: Rajak, Krishnamoorthy, Kalia, Nakano, Vashishta and Cubuk, "Inductive bias graph network for robust molecular
+dynamics", eq. 1, for SiC and GeSe2.  Edges and nodes in turn: Battaglia et al., arXiv:1806.01261 (2018).
+Different here: the paper has no envelopes; its networks see bare numbers, ours see each as smooth steps at fixed places
+between 0 and 1, or bonds and next neighbours would hardly differ.
 """
 
 from typing import Literal, NamedTuple, Self
