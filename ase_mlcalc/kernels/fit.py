@@ -66,8 +66,12 @@ def best_fit(
     unknowns_each = max(1, 3 * settings.permutations.shape[1] - 6)
     few = train.chosen(max(1, SCREENED_UNKNOWNS // unknowns_each))
     report(f"comparing {len(sigmas)} kernel lengths on {len(few.forces_mk)} structures")
-    errors = [_error(fit(few, sigma, settings), validation, settings) for sigma in sigmas]
+    tried = [fit(few, sigma, settings) for sigma in sigmas]
+    errors = [_error(each, validation, settings) for each in tried]
     place = errors.index(min(errors))
+    if len(few.forces_mk) == len(train.forces_mk):
+        report(f"sigma {sigmas[place]:g}: error of validation forces {errors[place]:.4g} of their size")
+        return tried[place]
 
     def on_all(k: int) -> tuple[float, Fit]:
         found = fit(train, sigmas[k], settings, report)

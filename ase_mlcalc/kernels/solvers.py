@@ -178,7 +178,7 @@ def solve_iteratively(
         direction = preconditioned + (overlap / before) * direction
     raise NumericalError(
         f"the iterative solver left a residual of {left:.1e} after {max_iterations} iterations and "
-        f"should reach {tolerance:.0e}; give it more memory for a better preconditioner (model.max_memory_GB), or raise "
+        f"should reach {tolerance:.0e}; give it more memory for the preconditioner (model.max_memory_GB), or raise "
         "model.max_iterations, model.tolerance or model.ridge"
     )
 

@@ -10,10 +10,11 @@ The forces that follow from this energy are those of the kernel.
 
 Reference: Chmiela, Tkatchenko, Sauceda, Poltavsky, Schütt and Müller, Sci. Adv. 3, e1603015 (2017); Chmiela, Sauceda,
 Müller and Tkatchenko, Nat. Commun. 9, 3887 (2018).  The order of pairs, ``sigma`` and ``ridge`` mean what they mean in
-their package ``sgdml``.
+their package ``sgdml``.  Its model files are read by `read_npz` and written by `write_npz`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -244,3 +245,10 @@ def _refuse_incomplete(edges_bnn: Tensor, cutoff: float) -> None:
         f"atoms {i} and {j} are farther apart than the cutoff of {cutoff:g} Å; has the molecule dissociated? If it is "
         "that long, train with a larger model.cutoff"
     )
+
+
+def __getattr__(name: str) -> Any:
+    # reading and writing files is not a model's business, but this is where one looks for it
+    if name in ("read_npz", "write_npz"):
+        return getattr(import_module("ase_mlcalc.sgdml_npz"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

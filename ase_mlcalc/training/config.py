@@ -11,7 +11,7 @@ from ase_mlcalc.config import Section, toml_key, toml_value, validate
 from ase_mlcalc.data.frames import Frame, elements
 from ase_mlcalc.data.read import LabelKeys
 from ase_mlcalc.errors import ConfigError
-from ase_mlcalc.model import Model, ModelConfig, check_species, lookup
+from ase_mlcalc.model import Model, ModelConfig, Solvable, check_species, lookup, registered
 from ase_mlcalc.training.loss import LossConfig
 from ase_mlcalc.training.optimizers import OptimizerConfig
 from ase_mlcalc.training.schedule import ScheduleName
@@ -112,12 +112,6 @@ class TrainConfig(OptimizerConfig):
             raise ValueError("bootstrap and workers are for ensembles; give members (for example 4)")
         return self
 
-    @model_validator(mode="after")
-    def _ends_some_time(self) -> Self:
-        if self.max_epochs is None and self.max_minutes is None:
-            raise ValueError("give max_minutes (for example 20) or max_epochs, or training would never end")
-        return self
-
 
 class TrainJob(Section):
     """A training job: the contents of its configuration file.
@@ -130,7 +124,7 @@ class TrainJob(Section):
     model: dict[str, Any] = Field(
         description="name of the model and its own keys; species default to those of the data"
     )
-    train: TrainConfig
+    train: TrainConfig = Field(TrainConfig(), description="how it is trained")
 
     @field_validator("model")
     @classmethod
@@ -138,6 +132,14 @@ class TrainJob(Section):
         if not isinstance(model.get("name"), str):
             raise ValueError('needs name = "...", see `ase-mlcalc models`')  # noqa: TRY004  (what pydantic expects)
         return model
+
+    @model_validator(mode="after")
+    def _ends_some_time(self) -> Self:
+        known = registered().get(self.model["name"])
+        in_steps = known is None or not issubclass(known, Solvable)  # a model in closed form ends by itself
+        if in_steps and self.train.max_epochs is None and self.train.max_minutes is None:
+            raise ValueError("train: give max_minutes (for example 20) or max_epochs, or training would never end")
+        return self
 
 
 def resolve_model(table: dict[str, Any], frames: Sequence[Frame]) -> tuple[type[Model], ModelConfig]:

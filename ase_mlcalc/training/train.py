@@ -1,6 +1,6 @@
 """Training, whatever the model: which of the ways to train a job takes."""
 
-from ase_mlcalc.training import loop, members, stages
+from ase_mlcalc.training import closed_form, loop, members, stages
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.loop import TrainResult
 
@@ -8,7 +8,8 @@ from ase_mlcalc.training.loop import TrainResult
 def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
     """Train a potential or an ensemble, or go on with a run that was killed.
 
-    For the files and errors see `loop.train`, and for ``train.members`` above 1 `members.train`.
+    For the files and errors see `loop.train`, for models in closed form `closed_form.train`, and for ``train.members``
+    above 1 `members.train`.
 
     Parameters
     ----------
@@ -23,6 +24,8 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
 
 def train_one(job: TrainJob, *, progress: bool = True) -> TrainResult:
     """Train a single potential."""
+    if closed_form.wanted(job):
+        return closed_form.train(job, progress=progress)
     if stages.wanted(job):
         return stages.train(job, progress=progress)
     return loop.train(job, progress=progress)
