@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ase_mlcalc.potential import Baseline, Derived
     from ase_mlcalc.properties import Properties
     from ase_mlcalc.report.run_report import write_report
-    from ase_mlcalc.testing import check_calculator, check_model
+    from ase_mlcalc.testing import check_calculator, check_model, check_stresses
     from ase_mlcalc.training.train import train
 
     __version__: str
@@ -38,6 +38,7 @@ _WHERE = {
     "Properties": "properties",
     "check_calculator": "testing",
     "check_model": "testing",
+    "check_stresses": "testing",
     "load": "checkpoint",
     "read_frames": "data.read",
     "run_md": "md.run",
@@ -61,6 +62,7 @@ __all__ = [
     "__version__",
     "check_calculator",
     "check_model",
+    "check_stresses",
     "load",
     "read_frames",
     "run_md",

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from rich.console import Console
 
     from ase_mlcalc.data.read import LabelKeys
@@ -275,6 +276,47 @@ def stress(
     )
     for path in result.files:
         typer.echo(f"wrote {path}")
+
+
+@app.command()
+def check(
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A checkpoint, or any ASE calculator as package.module:Factory.")
+    ],
+    structure: Annotated[Path, typer.Argument(metavar="STRUCTURE", help="A file that ASE reads.")],
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write this as JSON.")] = None,
+    index: Annotated[int, typer.Option("--index", help="Which structure of the file; the last one by default.")] = -1,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option("--argument", metavar="KEY=VALUE", help="Of the calculator's factory, as in TOML. Repeatable."),
+    ] = None,
+    definition: Annotated[
+        str | None,
+        typer.Option("--definition", help="Of per-atom stress; of a calculator by import path: what it has."),
+    ] = None,
+    single: Annotated[
+        bool, typer.Option("--float32", help="With the steps and tolerances that float32 allows.")
+    ] = False,
+) -> None:
+    """Check a potential on a structure: conventions of ASE, energy and forces, stress and per-atom stress.
+
+    Checkpoints are checked in float64 unless told otherwise.  Fails if a check fails.
+    """
+    from ase_mlcalc.cli.checks import calculator_of, checks_table
+    from ase_mlcalc.errors import MLCalcError
+    from ase_mlcalc.files import write_text
+    from ase_mlcalc.testing.everything import check_everything, failures, to_dict
+
+    precision: Literal["float32", "float64"] = "float32" if single else "float64"
+    calculator = calculator_of(source, argument or (), precision, definition)
+    atoms = _one_structure(structure, index)
+    groups = check_everything(calculator, atoms, precision=precision, definition=definition)
+    if json_file is not None:
+        write_text(json_file, _json(to_dict(groups)))
+    _console().print(checks_table(groups))
+    if failed := failures(groups):
+        names = ", ".join(row.name.replace("_", " ") for row in failed)
+        raise MLCalcError(f"{len(failed)} of the checks failed: {names}")
 
 
 @app.command()

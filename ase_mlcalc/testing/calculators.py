@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ase_mlcalc.graph import has_volume
 from ase_mlcalc.testing import finite_difference, outcome, structures
+from ase_mlcalc.testing.measured import Measured, measure_all
 from ase_mlcalc.testing.outcome import CheckResult, Judge, NotApplicable, run_check
 
 MECHANICAL = ("energy", "energies", "forces", "stress", "stresses")
@@ -46,12 +47,24 @@ class CalculatorSubject:
         Rattled a little so that forces and stress do not vanish; the original is not modified.
     precision : "float64" or "float32"
         In which the calculator works.
+    only : sequence of str
+        Properties that are looked at, of those that the calculator has.
+    definition : str, optional
+        How it splits stress over atoms, where that is known.
     """
 
     def __init__(
-        self, calculator: Calculator, atoms: Atoms, *, precision: Literal["float64", "float32"] = "float64"
+        self,
+        calculator: Calculator,
+        atoms: Atoms,
+        *,
+        precision: Literal["float64", "float32"] = "float64",
+        only: Sequence[str] = MECHANICAL,
+        definition: str | None = None,
     ) -> None:
         self.calculator = calculator
+        self.only = only
+        self.definition = definition
         self.accuracy = ACCURACY[precision]
         self.atoms = atoms.copy()
         self.atoms.positions += 0.03 * np.random.default_rng(1).standard_normal(atoms.positions.shape)
@@ -64,7 +77,7 @@ class CalculatorSubject:
     @cached_property
     def given(self) -> tuple[str, ...]:
         """Mechanical properties that the calculator implements and that this structure has."""
-        names = [name for name in MECHANICAL if name in self.calculator.implemented_properties]
+        names = [name for name in self.only if name in self.calculator.implemented_properties]
         return tuple(name for name in names if self.has_volume or name not in ("stress", "stresses"))
 
     def need(self, name: str) -> None:
@@ -80,6 +93,8 @@ class CalculatorSubject:
 
     def energies_of(self, many: Sequence[Atoms]) -> list[float]:
         """eV, the energies that forces are the derivatives of."""
+        if "energy" not in self.calculator.implemented_properties:
+            raise NotApplicable("energy: not implemented")
         name = "free_energy" if "free_energy" in self.calculator.implemented_properties else "energy"
         return [float(self.calculator.get_property(name, atoms)) for atoms in many]
 
@@ -161,7 +176,7 @@ def check_not_stale(subject: CalculatorSubject, judge: Judge) -> None:
     first = subject.get(atoms)
     atoms.positions[0] += (0.05, -0.03, 0.04)
     moved = subject.get(atoms)
-    if len(atoms) > 1:
+    if len(atoms) > 1 and "energy" in first:
         judge.require(first["energy"] != moved["energy"], "energy did not change when an atom moved")
     atoms.positions[0] -= (0.05, -0.03, 0.04)
     _same(subject, judge, "after moving an atom there and back", subject.get(atoms), first)
@@ -177,6 +192,8 @@ def check_no_volume(subject: CalculatorSubject, judge: Judge) -> None:
         except PropertyNotImplementedError:
             continue
         judge.fail(f"{name} of a structure without a cell should raise PropertyNotImplementedError", value)
+    if "energy" not in subject.given:
+        return
     energy = subject.calculator.get_property("energy", molecule)
     judge.require(np.isfinite(energy), "energy of a structure without a cell", energy)
 
@@ -202,7 +219,7 @@ def check_stress(subject: CalculatorSubject, judge: Judge) -> None:
     stress = subject.get(subject.atoms, ["stress"])["stress"]
     judge.above("largest stress", stress, outcome.STRESS_FLOOR)
     slopes = finite_difference.stress(subject.energies_of, subject.atoms, subject.accuracy.step_strain)
-    judge.close("(1/V) dE/dε against stress", _voigt(slopes), stress, subject.accuracy.difference)
+    judge.close("(1/V) dE/dε against stress", voigt(slopes), stress, subject.accuracy.difference)
 
 
 def check_sum_rules(subject: CalculatorSubject, judge: Judge) -> None:
@@ -253,7 +270,7 @@ def check_rotation(subject: CalculatorSubject, judge: Judge) -> None:
         expected = dict(before)
         for name in ("stress", "stresses"):
             if name in before:
-                expected[name] = _voigt(matrix @ _full(before[name]) @ matrix.T)
+                expected[name] = voigt(matrix @ full(before[name]) @ matrix.T)
         if "forces" in before:
             expected["forces"] = before["forces"] @ matrix.T
         got = subject.get(structures.rotated(subject.atoms, matrix))
@@ -276,6 +293,13 @@ CALCULATOR_CHECKS: tuple[Callable[[CalculatorSubject, Judge], None], ...] = (
     check_permutation,
     check_rotation,
 )
+
+
+def measure_calculator(
+    calculator: Calculator, atoms: Atoms, *, precision: Literal["float64", "float32"] = "float64"
+) -> list[Measured]:
+    """The same checks as rows of a table, failures included instead of raised; see `check_calculator`."""
+    return measure_all(CALCULATOR_CHECKS, CalculatorSubject(calculator, atoms, precision=precision))
 
 
 def check_calculator(
@@ -312,13 +336,14 @@ def check_calculator(
 # ----- helpers --------------------------------------------------------------------------------------------------------
 
 
-def _voigt(full: NDArray[np.float64]) -> NDArray[np.float64]:
+def voigt(tensors: NDArray[np.float64]) -> NDArray[np.float64]:
     """(..., 3, 3) to (..., 6) in the order xx yy zz yz xz xy."""
-    return full[..., (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)]
+    return tensors[..., (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)]
 
 
-def _full(voigt: NDArray[np.float64]) -> NDArray[np.float64]:
-    xx, yy, zz, yz, xz, xy = np.moveaxis(voigt, -1, 0)
+def full(components: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., 6) to (..., 3, 3), the inverse of `voigt`."""
+    xx, yy, zz, yz, xz, xy = np.moveaxis(components, -1, 0)
     return np.stack([np.stack(row, -1) for row in ((xx, xy, xz), (xy, yy, yz), (xz, yz, zz))], -2)
 
 

@@ -60,6 +60,15 @@ class CheckResult(NamedTuple):
     reason: str = ""
 
 
+class Comparison(NamedTuple):
+    """Two sets of numbers that a check compared."""
+
+    what: str
+    deviation: float
+    """Largest difference, relative to the scale of the numbers."""
+    tolerance: float
+
+
 Subject = TypeVar("Subject")
 
 
@@ -68,6 +77,8 @@ class Judge:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.comparisons: list[Comparison] = []
+        """What was compared so far, for tables that show how close it was."""
 
     def fail(self, what: str, got: Any = None, tolerance: Any = None) -> NoReturn:
         """Raise the failure."""
@@ -93,6 +104,7 @@ class Judge:
             self.fail(f"{what}: NaN in other places than expected", int(np.isnan(a).sum()), int(np.isnan(b).sum()))
         size = float(np.nanmax(np.abs(b), initial=0.0)) if scale is None else scale
         difference = float(np.nanmax(np.abs(a - b), initial=0.0))
+        self.comparisons.append(Comparison(what, difference / max(size, 1e-12), relative))
         if not difference <= relative * max(size, 1e-12):
             self.fail(f"{what} differs (largest number {size:.3e})", f"{difference:.3e}", f"{relative * size:.1e}")
 

@@ -1,0 +1,50 @@
+"""What ``ase-mlcalc check`` checks, and how it shows the outcome."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+from ase.calculators.calculator import Calculator
+from rich.markup import escape
+from rich.table import Table
+
+from ase_mlcalc.calculator import MLCalculator
+from ase_mlcalc.config import apply_overrides, validate
+from ase_mlcalc.errors import ConfigError
+from ase_mlcalc.md.config import JobFiles
+from ase_mlcalc.md.job import make_calculator
+from ase_mlcalc.testing.everything import Groups
+
+
+def calculator_of(
+    source: str, arguments: Sequence[str], precision: Literal["float32", "float64"], definition: str | None
+) -> Calculator:
+    """A checkpoint in a precision and with a definition of per-atom stress, or a calculator by import path.
+
+    Raises
+    ------
+    ConfigError, CheckpointError
+        Neither; arguments that do not fit.
+    """
+    if ":" in source and not Path(source).exists():
+        files = {"structure": "", "calculator": source, "calculator_arguments": apply_overrides({}, arguments)}
+        return cast("Calculator", make_calculator(validate(JobFiles, files, "check")))
+    if arguments:
+        raise ConfigError(
+            "--argument is for a calculator by import path, package.module:Factory; a checkpoint has none"
+        )
+    return MLCalculator(source, dtype=precision, stress_definition=definition or "edge")
+
+
+def checks_table(groups: Groups) -> Table:
+    """One row a check: how it ended, how close it was, and why it failed or was skipped."""
+    table = Table("check", "", "largest deviation", "allowed", "", title_justify="left")
+    for group, rows in groups.items():
+        table.add_section()
+        table.add_row(f"[bold]{group}[/bold]")
+        for row in rows:
+            numbers = ("", "") if row.deviation is None else (f"{row.deviation:.1e}", f"{row.tolerance:.0e}")
+            style = {"passed": "green", "failed": "red", "skipped": "yellow"}[row.outcome]
+            shown = f"[{style}]{row.outcome}[/{style}]"
+            table.add_row(f"  {row.name.replace('_', ' ')}", shown, *numbers, escape(row.reason or row.meaning))
+    return table
