@@ -17,7 +17,7 @@ from ase_mlcalc import MLCalculator
 from ase_mlcalc.checkpoint import save
 from ase_mlcalc.cli import main
 from ase_mlcalc.ensemble import Ensemble
-from ase_mlcalc.errors import ConfigError, DataError, StructureError
+from ase_mlcalc.errors import ConfigError, DataError, ModelError, StructureError
 from ase_mlcalc.model import lookup
 from ase_mlcalc.potential import Derived
 from ase_mlcalc.stress import (
@@ -31,7 +31,7 @@ from ase_mlcalc.stress import (
     write_field,
 )
 from ase_mlcalc.stress.average import BlockMeans
-from ase_mlcalc.stress.folder import localisation_named
+from ase_mlcalc.stress.folder import localisation_named, write_stress_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -426,6 +426,18 @@ def test_other_calculators_have_no_edges(dimer):
         local_stress(Planes(2, 10), LennardJonesOfASE(), atoms)
 
 
+def test_models_without_virials_are_refused(copper, tmp_path):
+    forces = calculator("tensor_field", species=(29,), cutoff=3.0)
+    assert forces.potential.properties == {"forces"}
+    with pytest.raises(ModelError, match=r"no forces of pairs in it"):
+        local_stress(Planes(2, 10), forces, copper)
+    with pytest.raises(ConfigError, match=r"no per-atom stresses"):
+        local_stress(Binned(Grid.along(2, 10)), forces, copper)
+    ase.io.write(tmp_path / "copper.traj", copper)
+    with pytest.raises(ConfigError, match=r"gives forces but no per-atom stresses"):
+        write_stress_folder(forces, tmp_path / "copper.traj", tmp_path / "out")
+
+
 # ----- files -----
 
 
@@ -480,7 +492,10 @@ def test_other_endings(some_field, tmp_path):
 @pytest.fixture
 def files(eam, copper, tmp_path):
     save(Derived(eam.potential.model), tmp_path / "copper.safetensors")
-    ase.io.write(tmp_path / "run.extxyz", list(trajectory(copper, 3)))
+    frames = list(trajectory(copper, 3))
+    for frame in frames:
+        frame.info["time_ps"] = 0.5
+    ase.io.write(tmp_path / "run.extxyz", frames)
     return tmp_path
 
 
@@ -510,8 +525,13 @@ def test_command(files, options, picture, capsys):
     assert {frame.info["stress_definition"] for frame in frames} == {summary["stress_definition"]} == {definition}
     source = ase.io.read(files / "run.extxyz", -1)
     source.calc = MLCalculator(files / "copper.safetensors", stress_definition=definition)
-    np.testing.assert_allclose(frames[-1].get_stresses(), source.get_stresses(), atol=1e-7)
-    np.testing.assert_allclose(frames[-1].get_stress(), source.get_stress(), atol=1e-7)
+    np.testing.assert_allclose(frames[-1].get_stresses(), source.get_stresses(), rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(frames[-1].get_stress(), source.get_stress(), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(frames[-1].positions, source.positions, atol=1e-9)
+    np.testing.assert_allclose(frames[-1].cell, source.cell, atol=1e-9)
+    np.testing.assert_allclose(frames[-1].get_velocities(), source.get_velocities(), rtol=1e-9)
+    assert frames[-1].pbc.all()
+    assert frames[-1].info["time_ps"] == 0.5
     assert ("kinetic_stresses" in frames[-1].arrays) == ("--no-kinetic" not in options)
     if picture:
         mean = np.mean([frame.get_stress()[2] for frame in frames]) / units.GPa

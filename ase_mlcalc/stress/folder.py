@@ -11,7 +11,7 @@ import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
-from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,6 +20,7 @@ from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import ConfigError, DataError, StructureError
 from ase_mlcalc.files import atomic_path, write_text
 from ase_mlcalc.stress.binned import Binned
+from ase_mlcalc.stress.extxyz import write_frame
 from ase_mlcalc.stress.fields import FieldAverage, Localisation, StressField
 from ase_mlcalc.stress.grid import Grid, require_volume
 from ase_mlcalc.stress.hardy import Hardy
@@ -141,26 +142,33 @@ def write_stress_folder(
         average = FieldAverage(localisation, calc, kinetic=kinetic, max_memory_GB=max_memory_GB)
     atomic = _AtomicStress(calc, kinetic)
     last = None
-    with atomic_path(out / STRESSES) as part:
+    with atomic_path(out / STRESSES) as part, open(part, "w", encoding="utf-8") as file:
         for k, frame in enumerate(_with_progress(_read(Path(trajectory), index, format))):
             try:
-                last = atomic.of(frame)
+                last = frame, atomic.add(frame)
                 if average is not None:
                     average.add(frame)
             except StructureError as error:
                 raise StructureError(f"{trajectory}, frame {k}: {error}") from error
-            ase.io.write(part, last, format="extxyz", append=True)
+            write_frame(file, frame, *last[1])
         if last is None:
             raise DataError(f"{trajectory} holds no structure at index {index!r}; give one with structures")
     field = None if average is None else average.result()
     files = [out / STRESSES, out / "histogram.png", out / "atoms.png"]
     histogram_plot(files[1], *atomic.sample())
-    atoms_plot(files[2], last, np.asarray(last.calc.results["stresses"]))
+    atoms_plot(files[2], last[0], last[1].columns["stresses"])
     if field is not None:
         files += _write_field_files(out, field)
     summary = atomic.summary() | {"trajectory": str(trajectory), "field": None if field is None else _describe(field)}
     write_text(out / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return StressResult(summary, field, [*files, out / SUMMARY])
+
+
+class _Written(NamedTuple):
+    """What of a frame goes into the file beside its geometry."""
+
+    columns: dict[str, Array]
+    info: dict[str, Any]
 
 
 class _AtomicStress:
@@ -176,22 +184,17 @@ class _AtomicStress:
         self._symbols: list[NDArray[np.str_]] = []
         self._stresses_GPa: list[Array] = []
 
-    def of(self, frame: Atoms) -> Atoms:
-        """The frame with its stresses as results."""
+    def add(self, frame: Atoms) -> _Written:
+        """Evaluate a frame."""
         require_volume(frame)
         self.kinetic = frame.has("momenta") if self.kinetic is None else self.kinetic
-        structure = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
-        structure.info |= {key: v for key, v in frame.info.items() if isinstance(v, str | bool | int | float)}
-        if frame.has("momenta"):
-            structure.set_momenta(frame.get_momenta(), apply_constraint=False)
         stresses = np.asarray(self.calc.get_property("stresses", frame))
         stress = np.asarray(self.calc.get_property("stress", frame))
-        structure.info["stress_definition"] = self.definition
-        structure.calc = SinglePointCalculator(structure, stress=stress, stresses=stresses)
+        columns = {"momenta": frame.get_momenta()} if frame.has("momenta") else {}
+        columns["stresses"] = stresses
         if self.kinetic:
-            kinetic = kinetic_stresses(frame)
-            structure.set_array("kinetic_stresses", kinetic)
-            self._kinetic_totals.append(kinetic.sum(axis=0))
+            columns["kinetic_stresses"] = kinetic_stresses(frame)
+            self._kinetic_totals.append(columns["kinetic_stresses"].sum(axis=0))
         self._totals.append(stress)
         self._worst_sum = max(self._worst_sum, float(np.abs(stresses.sum(axis=0) - stress).max()))
         if self.n_atoms + len(frame) <= _MOST_ATOMS_IN_HISTOGRAM or not self._symbols:
@@ -199,7 +202,9 @@ class _AtomicStress:
             self._stresses_GPa.append(stresses * len(frame) / units.GPa)
         self.n_frames += 1
         self.n_atoms += len(frame)
-        return structure
+        info = {key: v for key, v in frame.info.items() if isinstance(v, str | bool | int | float)}
+        info |= {"stress": voigt_6_to_full_3x3_stress(stress), "stress_definition": self.definition}
+        return _Written(columns, info)
 
     def sample(self) -> tuple[NDArray[np.str_], Array]:
         """Elements and stresses in GPa (by V/N) of all atoms, or of as many as a histogram needs."""
