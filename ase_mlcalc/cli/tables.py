@@ -38,6 +38,9 @@ def metrics_table(metrics: Metrics, title: str) -> Table:
             rmse = group.force_rmse_meV_per_A
             table.add_row(f"  forces in {name}", f"{group.force_mae_meV_per_A:.4g}", f"{rmse:.4g}", "meV/Å")
     table.caption = f"{metrics.n_structures} structures, {metrics.n_atoms} atoms"
+    if metrics.stresses_r2 is not None:
+        parts = f"normal {metrics.stresses_normal_r2:.3f}, shear {metrics.stresses_shear_r2:.3f}"
+        table.caption += f"; R² of per-atom stress {metrics.stresses_r2:.3f} ({parts})"
     return table
 
 
