@@ -379,9 +379,11 @@ def _step(run: _Run, batch: Sample) -> torch.Tensor:
     loss = run.loss(prediction, batch.labels, batch.graph.system)
     if not loss.requires_grad:  # isolated atoms only: nothing in the batch depends on the weights
         return torch.stack([loss, torch.zeros_like(loss)])
-    loss.backward()
+    # by name, so that nothing is computed for edge vectors and fixed parameters
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    loss.backward(inputs=learned)
     clip = run.job.train.gradient_clip or math.inf
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    norm = torch.nn.utils.clip_grad_norm_(learned, clip)
     optimizer.step()
     return torch.stack([loss.detach(), norm.double()])
 
