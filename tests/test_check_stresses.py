@@ -191,6 +191,18 @@ def test_a_cutoff_that_jumps_is_caught(monkeypatch):
     assert failed(rows) == {"smooth_at_cutoff"}
 
 
+def test_a_model_without_energy_or_forces_is_skipped_where_these_are_needed():
+    model_class = lookup("stress_equivariant")
+    small = {"features": 4, "edge_features": 4, "cutoff": 4.0, "mean_neighbors": 12.0}
+    calculator = MLCalculator(ModelSubject(model_class, model_class.Config(species=(18,), **small)).model())
+    assert {"forces", "curl", "extensive", "smooth_at_cutoff"} <= {
+        row.name for row in check_mechanics(calculator, argon()) if row.outcome == "skipped"
+    }
+    rows = outcomes(check_stresses(calculator, argon()))
+    assert rows["rotated"] == rows["sum_over_atoms"] == rows["supercell"] == "passed"
+    assert rows["finite_strain"] == rows["planes"] == "skipped"
+
+
 def test_a_declared_jump_is_skipped():
     rows = {row.name: row for row in check_mechanics(MLCalculator(lennard_jones(smooth=False)), argon())}
     assert "declares that it is not smooth" in rows["smooth_at_cutoff"].reason

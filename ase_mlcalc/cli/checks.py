@@ -46,5 +46,7 @@ def checks_table(groups: Groups) -> Table:
             numbers = ("", "") if row.deviation is None else (f"{row.deviation:.1e}", f"{row.tolerance:.0e}")
             style = {"passed": "green", "failed": "red", "skipped": "yellow"}[row.outcome]
             shown = f"[{style}]{row.outcome}[/{style}]"
-            table.add_row(f"  {row.name.replace('_', ' ')}", shown, *numbers, escape(row.reason or row.meaning))
+            table.add_row(
+                f"  {row.name.replace('_', ' ')}", shown, *numbers, escape(row.reason or row.meaning.replace("``", ""))
+            )
     return table

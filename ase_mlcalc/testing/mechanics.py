@@ -72,6 +72,9 @@ def check_extensive(subject: CalculatorSubject, judge: Judge) -> None:
 def check_smooth_at_cutoff(subject: CalculatorSubject, judge: Judge) -> None:
     """Energy and forces are continuous while an atom crosses the cutoff of another that has a third neighbour."""
     calculator = subject.calculator
+    names = [name for name in ("energy", "forces") if name in subject.given]
+    if not names:
+        subject.need("energy")
     if not isinstance(calculator, MLCalculator):
         raise NotApplicable("the calculator does not say its cutoff")
     if isinstance(calculator.potential, Derived) and not calculator.potential.model.smooth:
@@ -85,7 +88,7 @@ def check_smooth_at_cutoff(subject: CalculatorSubject, judge: Judge) -> None:
         corner = np.array([0.3, 0.4, 0.1]) * cutoff
         return _asked_of(subject, Atoms(numbers, [[0, 0, 0], corner, [0, 0, -distance]]), name)
 
-    for name in [name for name in ("energy", "forces") if name in subject.given]:
+    for name in names:
         inside, outside, halfway = (at(d, name) for d in (cutoff - tiny, cutoff + tiny, cutoff / 2))
         effect = float(np.abs(halfway - outside).max())
         if effect < outcome.FORCE_FLOOR:

