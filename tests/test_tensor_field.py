@@ -10,7 +10,8 @@ from e3nn import o3
 from training_cases import clusters, make_job, write
 
 from ase_mlcalc.calculator import MLCalculator
-from ase_mlcalc.errors import DataError
+from ase_mlcalc.config import validate
+from ase_mlcalc.errors import ConfigError, DataError
 from ase_mlcalc.graph import collate, from_atoms
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.outcome import Outcome
@@ -46,7 +47,7 @@ VARIANTS = {
     "norms, vectors": {**PUBLISHED, "layers": (10, 8, 6)},
     "norms, l = 2": {**PUBLISHED, "layers": (10, 6), "l_max": 2},
     "norms, pairwise": {**PUBLISHED, "layers": (10, 6), "variant": "pairwise"},
-    "products, all couplings": {**SMALL, "coupling": "full"},
+    "products, couplings with scalars": {**SMALL, "coupling": "scalar"},
 }
 
 
@@ -145,6 +146,11 @@ def test_published_shape(keys):
     forces, mirrored = forces.detach(), model(graph._replace(vectors=graph.vectors @ mirror.T)).forces.detach()
     assert forces.abs().max() > 1e-6
     assert torch.allclose(mirrored, forces @ mirror.T, atol=1e-9 * float(forces.abs().max()))
+
+
+def test_layers_have_channels():
+    with pytest.raises(ConfigError, match=r"layers.1: .* greater than 0 .*got 0"):
+        validate(MODEL.Config, {"layers": [8, 0]}, "[model]")
 
 
 # ----- momentum and virial --------------------------------------------------------------------------------------------

@@ -19,15 +19,15 @@ S. Batzner, master's thesis (2019), chapters 2 and 3.  Different here:
 - Embedding and first convolution are linear in the elements, so that the sum over edges is taken first, one for each
   element, and weights act on atoms, which are few; radial functions of the first block may differ between elements.
 - Besides the nonlinearity of norms there is ``product``, from the model ``equivariant``: products of irreps on atoms,
-  then gates.  They couple directions with directions where it is cheap, and the couplings on edges in which neither
-  filter nor feature is a scalar can then be left out.
+  then gates.  They couple directions with directions where it is cheap, so that few channels are enough on edges
+  (``edge_channels``).
 - Only natural parity (-1)^l is kept, so that a mirror image has the mirrored forces.
 """
 
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -52,7 +52,7 @@ class TensorFieldConfig(NetworkConfig):
         description="free: a vector for each atom, momentum is not conserved; zero_net_force: the mean force of each "
         "structure is taken out; pairwise: antisymmetric forces of pairs, which conserve momentum and give a stress",
     )
-    layers: tuple[int, ...] = Field((64, 64, 64), min_length=1, description="channels of each block")
+    layers: tuple[PositiveInt, ...] = Field((64, 64, 64), min_length=1, description="channels of each block")
     l_max: int = Field(2, ge=1, le=4, description="highest degree of features and filters")
     nonlinearity: Literal["norm", "product"] = Field(
         "product",
@@ -60,11 +60,11 @@ class TensorFieldConfig(NetworkConfig):
         "of irreps on atoms, then gates",
     )
     coupling: Literal["scalar", "full"] = Field(
-        "scalar",
+        "full",
         description="products on edges; full: of all filters with all features; scalar: those where one is a scalar",
     )
     edge_channels: int = Field(
-        32, ge=0, description="channels that are convolved after the first block; 0: all of the block before"
+        16, ge=0, description="channels that are convolved after the first block; 0: all of the block before"
     )
     n_radial: int = Field(10, ge=2, description="Gaussians that radial functions are made of")
     radial_max: float | None = Field(
