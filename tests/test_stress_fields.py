@@ -544,6 +544,21 @@ def test_command(files, options, picture, capsys):
             assert total == pytest.approx(mean + kinetic, rel=1e-5)
 
 
+def test_command_with_another_calculator(files, capsys):
+    out = files / "out"
+    words = ["ase.calculators.lj:LennardJones", str(files / "run.extxyz"), "--out", str(out)]
+    words += ["--argument", "sigma=2.3", "--argument", "rc=6.0"]
+    assert main(["stress", *words, "--field", "bins", "--bins", "4"]) == 0
+    frame = ase.io.read(out / "stresses.extxyz", 0)
+    assert frame.info["stress_definition"] == "that of LennardJones"
+    source = ase.io.read(files / "run.extxyz", 0)
+    source.calc = LennardJonesOfASE(sigma=2.3, rc=6.0)
+    np.testing.assert_allclose(frame.get_stresses(), source.get_stresses(), rtol=1e-9)
+    capsys.readouterr()
+    assert main(["stress", *words, "--field", "ik"]) == 1
+    assert "bin its per-atom stresses instead" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "options", "reason"),
     [

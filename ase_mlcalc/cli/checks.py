@@ -17,9 +17,11 @@ from ase_mlcalc.testing.everything import Groups
 
 
 def calculator_of(
-    source: str, arguments: Sequence[str], precision: Literal["float32", "float64"], definition: str | None
+    source: str, arguments: Sequence[str], precision: Literal["float32", "float64"] | None, definition: str | None
 ) -> Calculator:
     """A checkpoint in a precision and with a definition of per-atom stress, or a calculator by import path.
+
+    Without a precision, that of the checkpoint.
 
     Raises
     ------

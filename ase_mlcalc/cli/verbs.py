@@ -241,12 +241,19 @@ def md(
 
 @app.command()
 def stress(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint.")],
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A checkpoint, or any ASE calculator as package.module:Factory.")
+    ],
     trajectory: Annotated[Path, typer.Argument(metavar="TRAJ", help="A file of structures that ASE reads.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")] = Path("stress-output"),
     definition: Annotated[
-        str, typer.Option("--definition", help="Of per-atom stress: edge, center, other, site, heat or cluster.")
-    ] = "edge",
+        str | None,
+        typer.Option(
+            "--definition",
+            help="Of per-atom stress: edge (default), center, other, site, heat or cluster; of a calculator by import "
+            "path: what it has.",
+        ),
+    ] = None,
     field: Annotated[
         str | None, typer.Option("--field", metavar="NAME", help="Also local stress: planes, ik, hardy or bins.")
     ] = None,
@@ -256,19 +263,24 @@ def stress(
     kinetic: Annotated[
         bool | None, typer.Option("--kinetic/--no-kinetic", help="The kinetic part; default: if there are velocities.")
     ] = None,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option("--argument", metavar="KEY=VALUE", help="Of the calculator's factory, as in TOML. Repeatable."),
+    ] = None,
     memory: Annotated[float | None, typer.Option("--memory-GB", help="What the averages of a field may take.")] = None,
     format: Format = None,  # noqa: A002
     index: Index = ":",
 ) -> None:
     """Per-atom and local stress of a structure or trajectory, with pictures."""
-    from ase_mlcalc.calculator import MLCalculator
+    from ase_mlcalc.cli.checks import calculator_of
     from ase_mlcalc.stress.folder import localisation_named, write_stress_folder
 
     result = write_stress_folder(
-        MLCalculator(model, stress_definition=definition),
+        calculator_of(source, argument or (), None, definition),
         trajectory,
         out,
         localisation=None if field is None else localisation_named(field, bins, axis, radius),
+        definition=definition,
         kinetic=kinetic,
         index=index,
         format=format,

@@ -92,6 +92,7 @@ def write_stress_folder(
     out: Path | str,
     *,
     localisation: Localisation | None = None,
+    definition: str | None = None,
     kinetic: bool | None = None,
     index: str = ":",
     format: str | None = None,  # noqa: A002  (ASE's word)
@@ -115,6 +116,8 @@ def write_stress_folder(
         Any file of structures that ASE reads.
     out : path
     localisation : Planes, IrvingKirkwood, Hardy or Binned, optional
+    definition : str, optional
+        What to write as the definition of the per-atom stress of a calculator that does not say it itself.
     kinetic : bool, optional
         With the kinetic part; default: if the first frame has velocities.
     index : str
@@ -140,7 +143,7 @@ def write_stress_folder(
     average = None
     if localisation is not None:
         average = FieldAverage(localisation, calc, kinetic=kinetic, max_memory_GB=max_memory_GB)
-    atomic = _AtomicStress(calc, kinetic)
+    atomic = _AtomicStress(calc, definition, kinetic)
     last = None
     with atomic_path(out / STRESSES) as part, open(part, "w", encoding="utf-8") as file:
         for k, frame in enumerate(_with_progress(_read(Path(trajectory), index, format))):
@@ -174,9 +177,10 @@ class _Written(NamedTuple):
 class _AtomicStress:
     """Per-atom stress of frames, with what the summary and the histogram need of all of them."""
 
-    def __init__(self, calc: Calculator, kinetic: bool | None) -> None:
+    def __init__(self, calc: Calculator, definition: str | None, kinetic: bool | None) -> None:
         self.calc, self.kinetic = calc, kinetic
-        self.definition = calc.stress_definition if isinstance(calc, MLCalculator) else "of the calculator"
+        own = calc.stress_definition if isinstance(calc, MLCalculator) else None
+        self.definition = own or definition or f"that of {type(calc).__name__}"
         self.n_frames = self.n_atoms = 0
         self._totals: list[Array] = []
         self._kinetic_totals: list[Array] = []
