@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ase_mlcalc.errors import NumericalError
 from ase_mlcalc.kernels import inverse_distances, matern, solvers
 from ase_mlcalc.kernels.matern import Geometries
 
@@ -112,12 +113,19 @@ def fit(train: Molecules, sigma: float, settings: Settings, report: Report = lam
     labels = torch.einsum("mkr,mk->mr", internal_mkr, train.forces_mk).flatten()
     del jacobians_mdk, internal_mkr
     system = solvers.System(points, labels, sigma, settings.ridge)
-    plan = solvers.make_plan(points, settings.limit_bytes, settings.method)
-    report(f"sigma {sigma:g}: {len(x_md)} structures, {len(order_sd)} permutations, {points.size} unknowns; {plan}")
+    report(f"sigma {sigma:g}: {len(x_md)} structures, {len(order_sd)} permutations, {points.size} unknowns")
+    solution = _solution(system, settings, report)
+    weights_md = torch.einsum("mdr,mr->md", points.z_mdr, solution.weights.reshape(len(x_md), -1))
+    return Fit(origin_d, points.x_md, weights_md, sigma)
+
+
+def _solution(system: solvers.System, settings: Settings, report: Report) -> solvers.Solution:
+    plan = solvers.make_plan(system.points, settings.limit_bytes, settings.method)
+    report(f"{plan}")
     if plan.method == "direct":
-        solution = solvers.solve_directly(system)
-    else:
-        solution = solvers.solve_iteratively(
+        return solvers.solve_directly(system)
+    try:
+        return solvers.solve_iteratively(
             system,
             plan.columns,
             tolerance=settings.tolerance,
@@ -125,8 +133,11 @@ def fit(train: Molecules, sigma: float, settings: Settings, report: Report = lam
             keep_bytes=max(0, settings.limit_bytes - plan.n_bytes),
             report=report,
         )
-    weights_md = torch.einsum("mdr,mr->md", points.z_mdr, solution.weights.reshape(len(x_md), -1))
-    return Fit(origin_d, points.x_md, weights_md, sigma)
+    except NumericalError as error:
+        if settings.method != "auto" or solvers.direct_bytes(system.points) > settings.limit_bytes:
+            raise
+        report(f"{error}: using the direct solver")
+        return solvers.solve_directly(system)
 
 
 def descriptors(vectors_mdc: Tensor) -> Tensor:

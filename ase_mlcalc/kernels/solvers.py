@@ -23,6 +23,8 @@ from ase_mlcalc.kernels.memory import GB
 
 COLUMN_SHARE = 0.1
 """Part of the columns that the preconditioner is made of, where memory allows."""
+DIRECT_UP_TO = 8000
+"""Unknowns beyond which conjugate gradients are faster than a factorisation."""
 FEWEST_COLUMNS_PER_GEOMETRY = 1
 """Fewer, and conjugate gradients would hardly converge."""
 JITTER = 1e-14
@@ -65,7 +67,7 @@ class Solution(NamedTuple):
 
 
 def make_plan(points: Geometries, limit_bytes: int, method: Method | Literal["auto"] = "auto") -> Plan:
-    """Which solver fits into the memory: directly if it can be.
+    """Which solver is used, and whether it fits into the memory; by itself the direct one for small systems.
 
     Raises
     ------
@@ -74,22 +76,20 @@ def make_plan(points: Geometries, limit_bytes: int, method: Method | Literal["au
     """
     n_geometries, n_pairs, r = points.z_mdr.shape
     n, n_permutations = points.size, len(points.order_sd)
-    fixed = 8 * (4 * n_geometries * n_pairs * r // 2 + 8 * n)  # Jacobians twice, a few vectors
-    block = 8 * 3 * matern.COLUMNS_AT_ONCE * n_pairs * r * 2
-    direct = fixed + block + 8 * n**2 + 8 * n * r
+    direct = direct_bytes(points)
     if method == "direct" and direct > limit_bytes:
         raise ConfigError(
             f"model.solver = 'direct' needs {direct / GB:.1f} GB for {n_geometries} training structures and may use "
             f"{limit_bytes / GB:.1f} GB; use model.solver = 'iterative', fewer structures or a larger "
             "model.max_memory_GB"
         )
-    if method == "direct" or (method == "auto" and direct <= limit_bytes):
+    if method == "direct" or (method == "auto" and direct <= limit_bytes and n <= DIRECT_UP_TO):
         return Plan("direct", direct)
-    rows = 8 * 4 * matern.ROWS_AT_ONCE * n_permutations * (n_geometries + n_pairs)
+    rows = _common_bytes(points) + 8 * 4 * matern.ROWS_AT_ONCE * n_permutations * (n_geometries + n_pairs)
 
     def needed(columns: int) -> int:
         k = columns * n_geometries
-        return fixed + block + rows + 8 * (n * k + 4 * k**2)
+        return rows + 8 * (n * k + 4 * k**2)
 
     columns = max(FEWEST_COLUMNS_PER_GEOMETRY, round(COLUMN_SHARE * r))
     while columns > FEWEST_COLUMNS_PER_GEOMETRY and needed(columns) > limit_bytes:
@@ -101,6 +101,17 @@ def make_plan(points: Geometries, limit_bytes: int, method: Method | Literal["au
             "larger model.max_memory_GB"
         )
     return Plan("iterative", needed(columns), columns)
+
+
+def direct_bytes(points: Geometries) -> int:
+    """What the direct solver needs."""
+    return _common_bytes(points) + 8 * points.size * (points.size + points.z_mdr.shape[2])
+
+
+def _common_bytes(points: Geometries) -> int:
+    """Jacobians, a few vectors, and what a block of the matrix is computed in."""
+    n_geometries, n_pairs, r = points.z_mdr.shape
+    return 8 * (2 * n_geometries * n_pairs * r + 8 * points.size + 6 * matern.COLUMNS_AT_ONCE * n_pairs * r)
 
 
 def solve_directly(system: System) -> Solution:

@@ -51,7 +51,7 @@ class SGDMLConfig(MoleculeConfig):
     )
     symmetries: bool = Field(True, description="find the permutations of like atoms that the molecule undergoes")
     solver: Literal["auto", "direct", "iterative"] = Field(
-        "auto", description="of the linear system; auto is direct where the matrix fits into memory"
+        "auto", description="of the linear system; auto is direct for small systems and iterative for large ones"
     )
     max_memory_GB: float | None = Field(None, gt=0, description="for solving; default 80 % of what is free")
     tolerance: float = Field(
@@ -206,7 +206,8 @@ class SGDML(Model, name="sgdml", outputs={"energy"}):
 
     def _molecules(self, samples: Sequence[tuple[Graph, Properties]], which: str) -> Molecules:
         if not samples:
-            raise DataError(f"model 'sgdml' is solved on forces and got no {which} structures")
+            hint = ", and several lengths sigma are compared on these; give one" if which == "validation" else ""
+            raise DataError(f"model 'sgdml' is solved on forces and got no {which} structures{hint}")
         for place, (_, labels) in enumerate(samples):
             if labels.forces is None or not bool(labels.forces.isfinite().all()):
                 raise DataError(

@@ -64,7 +64,7 @@ class ModelSubject:
         model = self.fresh().eval()
         if isinstance(model, Solvable):
             samples = self.solvable_samples
-            model.solve(samples[:-2], samples[-2:], _ignored)
+            model.solve(samples[:-6], samples[-6:], _ignored)
             return model.to(dtype)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED + 1)
@@ -79,12 +79,12 @@ class ModelSubject:
 
     @cached_property
     def solvable_samples(self) -> list[tuple[Graph, Properties]]:
-        """Twelve geometries of the molecule with energies and forces of a Morse potential."""
+        """Geometries around all check structures, with energies and forces of a Morse potential."""
         rng = np.random.default_rng(11)
         samples = []
-        for _ in range(12):
-            atoms = self.water.copy()
-            atoms.positions += 0.1 * rng.standard_normal(atoms.positions.shape)
+        for start in list(self.everything().values()) * 2:
+            atoms = start.copy()
+            atoms.positions += 0.2 * rng.standard_normal(atoms.positions.shape)
             graph = self.graph(atoms)
             samples.append((graph, morse_labels(graph, self.config.cutoff)))
         return samples
