@@ -100,7 +100,11 @@ def test_units_of_viscosity():
     stress = np.stack([half - zz / 2 - pressure, -half - zz / 2 - pressure, zz - pressure, yz, xz, xy], axis=1)
     series = StressSeries(0.01, stress, temperature, 1e3 * volume_nm3)
     si = volume_nm3 * 1e-27 / (1.380649e-23 * temperature) * (deviation_GPa * 1e9) ** 2 * tau_ps * 1e-12
+    si_unit = volume_nm3 * 1e-27 / (1.380649e-23 * temperature) * 1e-12  # from Pa² ps to Pa s
     found = shear_viscosity(series, 2.0)
+    same = running_integral(in_blocks(parts / units.Pascal, 10), 0.01, 201)
+    assert found.value == pytest.approx(1e3 * si_unit * same.integral[-1], rel=1e-5)
+    assert found.error == pytest.approx(1e3 * si_unit * same.error[-1], rel=1e-5)
     assert found.unit == "mPa s"
     assert abs(found.value - 1e3 * si) < 4 * found.error + 1e-3 * 1e3 * si
     assert found.error < 0.05 * found.value
@@ -115,7 +119,10 @@ def test_units_of_thermal_conductivity():
     in_ase = deviation_W_per_m2 * units.J / 1e20 / 1e15  # eV/(Å² fs)
     flux = ornstein_uhlenbeck((3, 200_000), tau_fs, 5.0, seed=6, variance=in_ase**2).T
     found = thermal_conductivity(FluxSeries(5e-3, flux, temperature, 1e3 * volume_nm3), 1.0)
-    si = volume_nm3 * 1e-27 / (1.380649e-23 * temperature**2) * deviation_W_per_m2**2 * tau_fs * 1e-15
+    si_unit = volume_nm3 * 1e-27 / (1.380649e-23 * temperature**2) * 1e-15  # from (W/m²)² fs to W/(m K)
+    same = running_integral(in_blocks(flux.T / in_ase * deviation_W_per_m2, 10), 5.0, 201)
+    assert found.value == pytest.approx(si_unit * same.integral[-1], rel=1e-5)
+    si = si_unit * deviation_W_per_m2**2 * tau_fs
     assert abs(found.value - si) < 4 * found.error + 1e-3 * si
     assert found.error < 0.1 * found.value
 
@@ -167,6 +174,7 @@ def test_heat_flux_is_the_motion_of_the_energy_barycenter():
     atoms = Atoms(
         inside.numbers, inside.positions + 10.0, cell=[30.0] * 3, pbc=True, velocities=inside.get_velocities()
     )
+    atoms.set_velocities(atoms.get_velocities() + np.array([0.01, -0.02, 0.03]))  # reference energies would flow along
     baseline = Baseline({14: -3.0})
     atoms.calc = MLCalculator(Derived(StillingerWeber(StillingerWeberConfig()), baseline))
 
