@@ -177,7 +177,7 @@ def test_matscipy_splits_at_the_center():
     np.testing.assert_allclose(got, expected, atol=1e-9 * np.abs(expected).max(), rtol=0)
 
 
-@pytest.mark.parametrize("name", sorted(set(registered())))
+@pytest.mark.parametrize("name", registered())
 def test_every_model_has_what_it_declares(name):
     model_class = registered()[name]
     model: Model = model_class(model_class.Config())
