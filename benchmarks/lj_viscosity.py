@@ -142,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("lj-viscosity"), help="folder")
     parser.add_argument("--cells", type=int, default=5, help="fcc cells along each side; 5 gives 500 atoms")
-    parser.add_argument("--segments", type=int, default=40, help="runs at constant energy")
+    parser.add_argument("--segments", type=int, default=120, help="runs at constant energy")
     parser.add_argument("--steps", type=int, default=25_000, help="time steps of each")
     parser.add_argument("--longest-lag", type=float, default=5.0, help="end of the integral, time units")
     given = parser.parse_args(arguments)
