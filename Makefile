@@ -22,7 +22,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench bench-accuracy bench-models venv clean
+.PHONY: demo test lint format bench bench-accuracy bench-models bench-stress venv clean
 
 demo: venv
 	$(BIN)/ase-mlcalc demo --out "$(OUT)"
@@ -49,6 +49,9 @@ bench-accuracy: venv
 # MODELS="--only tensor_field-* --minutes 20"
 bench-models: venv
 	$(BIN)/python benchmarks/models.py $(MODELS)
+
+bench-stress: venv
+	$(BIN)/python benchmarks/stress.py
 
 venv: $(STAMP)
 

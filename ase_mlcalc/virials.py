@@ -114,7 +114,8 @@ def check_definition(potential: Potential, definition: str) -> None:
 
 
 def _edge(potential: Derived, graph: Graph) -> Tensor:
-    return 0.5 * (_center(potential, graph) + _other(potential, graph))
+    w_pab = _edge_virials(graph, edge_gradient(potential.model, graph, potential.baseline))
+    return 0.5 * (_at(graph.centers, graph, w_pab) + _at(graph.neighbors, graph, w_pab))
 
 
 def _center(potential: Derived, graph: Graph) -> Tensor:
