@@ -10,6 +10,8 @@ To add a case, write a function that measures it and returns rows, and a line in
 import argparse
 import json
 import math
+import os
+import subprocess
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from functools import partial
@@ -18,6 +20,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import accuracy
+import numpy as np
 import torch
 from ase.units import kcal, mol
 from rich.console import Console
@@ -63,7 +66,7 @@ class Case(NamedTuple):
     measure: Callable[[Path, Path, float], list[Row]]
     """From the data folder, the output folder of all cases and the minutes to rows."""
     minutes: float
-    """Wall time of each training run."""
+    """Wall time of each training run; NaN where it ends by itself."""
 
 
 # ----- tensor_field: direct forces ------------------------------------------------------------------------------------
@@ -165,6 +168,46 @@ def committee(data: Path, out: Path, minutes: float) -> list[Row]:
     ]
 
 
+# ----- sgdml: beside the package of that name -------------------------------------------------------------------------
+
+PACKAGE_PYTHON = "SGDML_PYTHON"
+"""Environment variable: a python with the package ``sgdml``; without it there is nothing to compare with."""
+
+
+def kernel_model(molecule: str, n_train: int, sigma: float, data: Path, out: Path, _: float) -> list[Row]:
+    """Error and time of `sgdml` and of the package, for the same structures and kernel, on the same cores."""
+    folder = out / f"sgdml-{molecule}"
+    files = [data / f"rmd17/{molecule}_{part}.npz" for part in ("train", "test")]
+    job = {
+        "output": folder / "ours",
+        "data": {"train": files[0], "validation": files[1], "index": f":{n_train}"},
+        "model": {"name": "sgdml", "sigma": sigma},
+    }
+    trained = train(validate(TrainJob, job, molecule))
+    force_mae = evaluate_files(trained.checkpoint, files[1:], folder / "test").force_mae_meV_per_A or math.nan
+    theirs = _package_of_that_name(files, n_train, sigma, folder / "package")
+    aims = (None, None) if theirs is None else (1.03 * theirs[0], theirs[1])
+    return [
+        Row("force MAE / meV/Å, within 3 % of the package", force_mae, aims[0]),
+        Row("wall time of the whole run / s, of solving in the package", 60 * trained.minutes, aims[1]),
+    ]
+
+
+def _package_of_that_name(files: list[Path], n_train: int, sigma: float, out: Path) -> tuple[float, float] | None:
+    """Force error in meV/Å and seconds of the package ``sgdml``."""
+    python = os.environ.get(PACKAGE_PYTHON)
+    if python is None:
+        print(f"set {PACKAGE_PYTHON} to a python with the package sgdml to compare with it")
+        return None
+    script = Path(__file__).with_name("sgdml_package.py")
+    words = [python, script, files[0], n_train, sigma, out, files[1], torch.get_num_threads()]
+    done = subprocess.run(list(map(str, words)), check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    seconds = json.loads(done.stdout.splitlines()[-1])["wall_s"]
+    with np.load(out / "predictions.npz") as predicted, np.load(files[1]) as test:
+        error = np.abs(predicted["F"] - test["forces"]).mean()
+    return error * KCAL_PER_MOL_IN_MEV, seconds
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 
 CASES: tuple[Case, ...] = (
@@ -173,6 +216,15 @@ CASES: tuple[Case, ...] = (
     _direct_case("aspirin", "pairwise"),
     Case("body_order", (), decomposition, minutes=10),
     Case("committee", ("rmd17/ethanol_train.npz", "rmd17/ethanol_test.npz"), committee, minutes=3),
+    *(
+        Case(
+            f"sgdml-{molecule}",
+            tuple(f"rmd17/{molecule}_{part}.npz" for part in ("train", "test")),
+            partial(kernel_model, molecule, n_train, sigma),
+            minutes=math.nan,
+        )
+        for molecule, n_train, sigma in (("azobenzene", 200, 30.0), ("ethanol", 1000, 20.0))
+    ),
 )
 
 
@@ -188,7 +240,7 @@ def main() -> None:
     rows: dict[str, list[Row]] = {}
     for case in chosen:
         minutes = arguments.minutes or case.minutes
-        console.rule(f"{case.name}, {minutes:g} minutes")
+        console.rule(case.name if math.isnan(minutes) else f"{case.name}, {minutes:g} minutes")
         rows[case.name] = case.measure(data, arguments.out, minutes)
         _write(arguments.out / RESULTS_FILE, {case.name: _as_json(rows[case.name], minutes)})
     console.print(render(rows))
@@ -210,7 +262,7 @@ def _names(cases: Sequence[Case]) -> list[str]:
 
 def _as_json(rows: list[Row], minutes: float) -> dict[str, Any]:
     return {
-        "minutes": minutes,
+        "minutes": None if math.isnan(minutes) else minutes,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "rows": [{**row._asdict(), "reached": row.reached} for row in rows],

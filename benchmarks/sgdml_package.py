@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 SGDML_ENV/bin/python benchmarks/sgdml_package.py ethanol_train.npz 200 20 out
 
-reads the first 200 structures of a file in the format of rMD17 (or extended MD17 arrays R, F, E, z), writes the model
-``out/model.npz``, predictions for all structures of the file ``out/predictions.npz``, and prints seconds as JSON.
-`benchmarks/sgdml.py` calls it.
+reads the first 200 structures of a file in the format of rMD17 (or of the package: R, F, E, z), trains with sigma 20,
+writes the model ``out/model.npz`` and predictions ``out/predictions.npz`` for all structures of the file (or of another
+file that is named next), and prints seconds as JSON.  ``make bench-models`` calls it where SGDML_PYTHON is set.
 """
 
 import json
@@ -17,8 +17,8 @@ from sgdml.predict import GDMLPredict
 from sgdml.train import GDMLTrain
 
 
-def main(data: str, n_train: int, sigma: float, out: Path, predict: str | None = None) -> None:
-    """Symmetries, kernel matrix, solution and energy constant, with one process."""
+def main(data: str, n_train: int, sigma: float, out: Path, predict: str | None = None, processes: int = 1) -> None:
+    """Symmetries, kernel matrix, solution and energy constant."""
     positions, forces, energies, numbers = arrays(data)
     chosen = {
         "type": "d",
@@ -31,7 +31,7 @@ def main(data: str, n_train: int, sigma: float, out: Path, predict: str | None =
         "r_unit": np.array("Ang"),
         "e_unit": np.array("kcal/mol"),
     }
-    trainer = GDMLTrain(max_processes=1)
+    trainer = GDMLTrain(max_processes=processes)
     began = time.perf_counter(), time.process_time()
     task = trainer.create_task(chosen, n_train, chosen, 0, sig=sigma, lam=1e-10)
     symmetries_s = time.perf_counter() - began[0]
@@ -60,4 +60,11 @@ def arrays(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    main(words[0], int(words[1]), float(words[2]), Path(words[3]), words[4] if len(words) > 4 else None)
+    main(
+        words[0],
+        int(words[1]),
+        float(words[2]),
+        Path(words[3]),
+        words[4] if len(words) > 4 else None,
+        *map(int, words[5:6]),
+    )
