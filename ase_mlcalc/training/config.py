@@ -186,7 +186,7 @@ def to_toml(job: TrainJob) -> str:
 
 
 def _table(values: dict[str, Any], path: str) -> list[str]:
-    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict) and value is not None}
     tables = {key: value for key, value in values.items() if isinstance(value, dict)}
     lines = [f"[{path}]"] if path and plain else []
     lines += [f"{toml_key(key)} = {toml_value(value)}" for key, value in plain.items()]
