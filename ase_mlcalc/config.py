@@ -80,11 +80,20 @@ def validate(config_class: type[ConfigModel], raw: dict[str, Any], where: str) -
 def _describe(config_class: type[BaseModel], problem: dict[str, Any]) -> str:
     location = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        return f"{location or 'the file'}: {problem['msg']} (got {problem.get('input')!r})"
+        reason = problem["msg"].removeprefix("Value error, ")
+        got = problem.get("input")
+        # what is wrong with a table as a whole is in the words; all of its values would bury them
+        shown = "" if isinstance(got, dict) else f" (got {_shortened(got)})"
+        return f"{location}: {reason}{shown}" if location else f"{reason}{shown}"
     known = _known_keys(config_class, problem["loc"][:-1])
     guess = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
     hint = f"did you mean {guess[0]!r}?" if guess else f"known keys are {', '.join(known)}"
     return f"unknown key {location!r}; {hint}"
+
+
+def _shortened(value: Any, most: int = 100) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _known_keys(config_class: type[BaseModel], path: Iterable[Any]) -> list[str]:

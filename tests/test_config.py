@@ -2,13 +2,17 @@
 
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field
+from pydantic_core import PydanticUndefined
 
 from ase_mlcalc.config import Section, apply_overrides, read_toml, template, toml_key, toml_value, validate
 from ase_mlcalc.errors import ConfigError
-from ase_mlcalc.model import ModelConfig
+from ase_mlcalc.md.config import MDJob
+from ase_mlcalc.model import ModelConfig, registered
+from ase_mlcalc.training.config import TrainConfig, TrainJob
 
 
 class Inner(Section):
@@ -53,6 +57,36 @@ def test_all_problems_are_told_in_one_line():
     assert "\n" not in message
     for part in ("steps", "'many'", "md.timestep_fs", "-1", "'typo'"):
         assert part in message
+
+
+def test_a_table_that_is_wrong_as_a_whole_is_not_repeated():
+    with pytest.raises(ConfigError) as caught:
+        validate(TrainConfig, {"workers": 2}, "train.toml")
+    assert str(caught.value) == ("train.toml: bootstrap and workers are for ensembles; give members (for example 4)")
+
+
+def test_long_values_are_cut_off():
+    with pytest.raises(ConfigError, match=r"^job\.toml: steps: .* \(got \[0, 1, .{,100}\.\.\.\)$"):
+        validate(Job, {"steps": list(range(1000))}, "job.toml")
+
+
+@pytest.mark.parametrize("config", [TrainJob, MDJob, *(model.Config for model in registered().values())])
+def test_nothing_is_lost_where_none_cannot_be_written(config):
+    """TOML has no null: a key that may be None has to be None where it is not given."""
+    for section in sections(config):
+        for name, field in section.model_fields.items():
+            if type(None) in get_args(field.annotation):
+                default = field.get_default(call_default_factory=True)
+                assert default in (None, PydanticUndefined), f"{section.__name__}.{name} defaults to {default!r}"
+
+
+def sections(config):
+    """A configuration class and those of its tables."""
+    yield config
+    for field in config.model_fields.values():
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from sections(inner)
 
 
 def test_configurations_are_frozen():

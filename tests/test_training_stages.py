@@ -7,11 +7,12 @@ import tomllib
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_cases import SCHNET, clusters, crystals, make_job, write
+from training_cases import SCHNET, clusters, crystals, labelled, make_job, write
 
 from ase_mlcalc import checkpoint
 from ase_mlcalc.config import validate
 from ase_mlcalc.errors import ConfigError
+from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.training import loop, stages
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.train import train
@@ -176,6 +177,35 @@ def test_without_a_step_the_weights_are_those_of_the_start(tmp_path, data, first
     monkeypatch.setattr(loop, "_step", lambda *_: torch.zeros(2, dtype=torch.float64))
     train(make_job(tmp_path / "same", data, start_from=first, max_epochs=1), progress=False)
     assert equal(load_file(first), weights(tmp_path / "same"))
+
+
+def test_weights_keep_the_numbers_that_they_were_trained_with(tmp_path, first, monkeypatch):
+    """With another average number of neighbours the same weights would be another potential."""
+    monkeypatch.setattr(loop, "_step", lambda *_: torch.zeros(2, dtype=torch.float64))
+    old = checkpoint.load(first)
+    denser = [atoms.repeat((1, 1, 2)) for atoms in crystals(3)]
+    data = write(tmp_path / "denser.xyz", [labelled(atoms, "energy", "forces") for atoms in denser])
+    model = {**SCHNET, "species": [18, 36]}
+    untouched = checkpoint.load(train(make_job(tmp_path / "a", data, model=model), progress=False).checkpoint)
+    assert untouched.model.config.mean_neighbors > 1.3 * old.model.config.mean_neighbors, "nothing to tell them apart"
+    new = checkpoint.load(
+        train(make_job(tmp_path / "b", data, model=model, start_from=first), progress=False).checkpoint
+    )
+    graph = from_atoms(denser[0], old.cutoff)
+    assert torch.equal(old(graph).forces, new(graph).forces)
+    assert new.baseline.species_energy[36] == old.baseline.species_energy[36], "krypton is not in the new data"
+    own = {**model, "mean_neighbors": 20.0}
+    job = make_job(tmp_path / "c", data, model=own, start_from=first)
+    assert checkpoint.load(train(job, progress=False).checkpoint).model.config.mean_neighbors == 20.0
+
+
+def test_numbers_of_the_start_that_do_not_fit_the_model_are_refused(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(loop, "_step", lambda *_: torch.zeros(2, dtype=torch.float64))
+    network = {"name": "behler_parrinello", "cutoff": 5.0, "n_radial": 4, "angular_cutoff": 4.0, "hidden": [4, 4]}
+    first = train(make_job(tmp_path / "first", data, model=network), progress=False).checkpoint
+    job = make_job(tmp_path / "run", data, model={**network, "n_radial": 5}, start_from=first)
+    with pytest.raises(ConfigError, match=r"train\.start_from has of input_shift, .*32 values for 34 functions$"):
+        train(job, progress=False)
 
 
 def test_what_does_not_fit_begins_at_random_and_is_said(tmp_path, data, first, capsys):

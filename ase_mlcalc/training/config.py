@@ -69,7 +69,7 @@ class TrainConfig(OptimizerConfig):
     )
     loss: LossConfig = Field(LossConfig(), description="what is minimised")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="of the moving average of the weights, which is the result")
-    gradient_clip: float | None = Field(10.0, gt=0, description="largest norm of the gradient of the loss")
+    gradient_clip: float = Field(10.0, ge=0, description="largest norm of the gradient of the loss; 0: not clipped")
     schedule: ScheduleName = Field("linear", description="how the learning rate decays: cosine, linear or constant")
     warmup_steps: int = Field(100, ge=0, description="steps in which the learning rate rises")
     decay_from: float = Field(0.0, ge=0, lt=1, description="fraction of the run after which the learning rate decays")
@@ -142,7 +142,9 @@ class TrainJob(Section):
         return self
 
 
-def resolve_model(table: dict[str, Any], frames: Sequence[Frame]) -> tuple[type[Model], ModelConfig]:
+def resolve_model(
+    table: dict[str, Any], frames: Sequence[Frame], trained: ModelConfig | None = None
+) -> tuple[type[Model], ModelConfig]:
     """The model class of a ``[model]`` table and its checked configuration.
 
     Parameters
@@ -152,6 +154,9 @@ def resolve_model(table: dict[str, Any], frames: Sequence[Frame]) -> tuple[type[
     frames : sequence of Frame
         Structures of the job.  What the table does not say is taken from them: the species, and what the model's
         `ModelConfig.from_structures` finds, such as the average number of neighbours.
+    trained : ModelConfig, optional
+        Of the weights that training starts from.  What would be found in the structures is taken from it, because the
+        weights were trained with these numbers and mean something else with others.
 
     Raises
     ------
@@ -172,7 +177,13 @@ def resolve_model(table: dict[str, Any], frames: Sequence[Frame]) -> tuple[type[
     config = validate(model_class.Config, {"species": present, **keys}, f"[model] of {model_class.name!r}")
     check_species(present, config.species, "model.species")
     found = config.from_structures([frame.atoms for frame in frames])
-    return model_class, config.model_copy(update={key: value for key, value in found.items() if key not in keys})
+    if trained is not None:
+        found |= {key: value for key, value in trained if key in found}
+    update = {key: value for key, value in found.items() if key not in keys}
+    if trained is not None:  # made for another configuration, maybe
+        where = "[model] with what train.start_from has of"
+        return model_class, validate(model_class.Config, {**dict(config), **update}, f"{where} {', '.join(update)}")
+    return model_class, config.model_copy(update=update)
 
 
 def resolved(job: TrainJob, config: ModelConfig) -> TrainJob:

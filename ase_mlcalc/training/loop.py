@@ -30,7 +30,7 @@ from ase_mlcalc.plots import learning_curves
 from ase_mlcalc.potential import Baseline, Derived, derive
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.training import state as states
-from ase_mlcalc.training.config import TrainJob, resolve_model, resolved, to_toml
+from ase_mlcalc.training.config import TrainJob, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
 from ase_mlcalc.training.ema import MovingAverage
 from ase_mlcalc.training.figures import parity
@@ -41,7 +41,7 @@ from ase_mlcalc.training.optimizers import make_optimizer
 from ase_mlcalc.training.progress import ProgressReport
 from ase_mlcalc.training.reproducible import deterministic, find_device, seeded
 from ase_mlcalc.training.schedule import Budget, learning_rate_factor
-from ase_mlcalc.training.start import Start, freeze_all_but, in_words, read_start, take_over
+from ase_mlcalc.training.start import Start, freeze_all_but, in_words, resolve, take_over
 from ase_mlcalc.training.state import CHECKPOINT_FILE, Fingerprint, TrainingState
 
 CHECK_EVERY_STEPS = 20
@@ -127,7 +127,7 @@ def train(
         The folder holds a run with another configuration or other data, or is being written to; a wrong key of the
         model; a ``train.start_from`` or ``train.learn`` that does not fit it.
     DataError, StructureError, SpeciesError, ModelError
-        Data or model that cannot be used; see `load`, `make_loss`, `resolve_model`.
+        Data or model that cannot be used; see `load`, `make_loss`, `start.resolve`.
     NumericalError
         The loss became NaN or Inf; the last good state and checkpoint are kept.
     """
@@ -135,9 +135,8 @@ def train(
     make_folder(job.output)
     with states.exclusive(job.output):
         seen_before, data = data is not None, load(job.data) if data is None else data
-        model_class, config = resolve_model(job.model, [*data.train, *data.validation])
+        model_class, config, start = resolve(job, [*data.train, *data.validation])
         job = resolved(job, config)
-        start = None if job.train.start_from is None else read_start(job.train.start_from, model_class, config)
         fingerprint = Fingerprint(data.fingerprint(), None if start is None else start.sha256)
         saved = states.read(job, fingerprint)
         states.remove_leftovers(job.output)

@@ -22,12 +22,13 @@ from ase_mlcalc.errors import ConfigError, MLCalcError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.training import state as states
 from ase_mlcalc.training.calibration import calibrations, compare_members, scales, write_calibration
-from ase_mlcalc.training.config import TrainJob, resolve_model, resolved, to_toml
+from ase_mlcalc.training.config import TrainJob, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
 from ase_mlcalc.training.figures import parity
 from ase_mlcalc.training.loop import TrainResult, make_folder
 from ase_mlcalc.training.metrics import Metrics, measure
 from ase_mlcalc.training.progress import ProgressReport
+from ase_mlcalc.training.start import resolve
 from ase_mlcalc.training.state import CHECKPOINT_FILE, STATE_FILE
 
 SEED_STEP = 1000
@@ -76,7 +77,7 @@ def train(job: TrainJob, train_one: TrainOne, *, progress: bool = True) -> Train
     with states.exclusive(job.output):
         _refuse_a_single_model(job.output)
         data = load(job.data)
-        _, config = resolve_model(job.model, [*data.train, *data.validation])
+        _, config, _ = resolve(job, [*data.train, *data.validation])
         job = resolved(job, config)
         jobs = member_jobs(job)
         report = ProgressReport("", shown=progress)

@@ -10,54 +10,79 @@ import torch
 from torch import Tensor
 
 from ase_mlcalc import checkpoint
+from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.model import Model, ModelConfig
 from ase_mlcalc.potential import Baseline, Derived
+from ase_mlcalc.training.config import TrainJob, resolve_model
 
 
 class Start(NamedTuple):
     """A trained potential whose weights another one begins with."""
 
     path: Path
+    family: str
+    """Name of its model."""
+    config: ModelConfig
     weights: Mapping[str, Tensor]
     baseline: Baseline
     sha256: str
     """Of the weights."""
 
     def scaled(self, fitted: Baseline) -> Baseline:
-        """Reference energies fitted to the new data, with the scales that the weights were trained for."""
-        own = self.baseline
-        return replace(
-            fitted, energy_scale=own.energy_scale, force_scale=own.force_scale, stress_scale=own.stress_scale
+        """The scales that the weights were trained for, with reference energies fitted to the new data.
+
+        Elements whose reference energies the new data do not tell keep the old ones.
+        """
+        return replace(self.baseline, species_energy={**self.baseline.species_energy, **fitted.species_energy})
+
+
+def resolve(job: TrainJob, frames: Sequence[Frame]) -> tuple[type[Model], ModelConfig, Start | None]:
+    """The model of a job, its checked configuration, and the potential of ``train.start_from``.
+
+    Raises
+    ------
+    CheckpointError
+        ``train.start_from`` cannot be read.
+    ConfigError
+        It is of another family of models, or for other species: weights are stored by species.
+    ModelError, SpeciesError, DataError
+        See `resolve_model`.
+    """
+    start = None if job.train.start_from is None else read_start(job.train.start_from)
+    if start is None:
+        return *resolve_model(job.model, frames), None
+    if start.family != job.model["name"]:
+        raise ConfigError(
+            f"train.start_from = {start.path} holds a model {start.family!r} and this job trains "
+            f"{job.model['name']!r}; start from a model of the same family"
         )
+    model_class, config = resolve_model(job.model, frames, start.config)
+    if start.config.species != config.species:
+        raise ConfigError(
+            f"train.start_from = {start.path} was trained for species {list(start.config.species)}, this job is for "
+            f"{list(config.species)}; set model.species to those of the checkpoint (it may know more elements than "
+            "the data have), or start from a model of the same elements"
+        )
+    return model_class, config, start
 
 
-def read_start(path: Path, model_class: type[Model], config: ModelConfig) -> Start:
-    """The potential of ``train.start_from``.
+def read_start(path: Path) -> Start:
+    """A checkpoint as what another potential begins with.
 
     Raises
     ------
     CheckpointError
         It cannot be read.
     ConfigError
-        Another family of models, or other species: weights are stored by species.
+        It holds an ensemble.
     """
     potential = checkpoint.load(path)
     if not isinstance(potential, Derived):
         raise ConfigError(f"train.start_from = {path} holds a {type(potential).__name__}; give one of a single model")
-    if potential.model.name != model_class.name:
-        raise ConfigError(
-            f"train.start_from = {path} holds a model {potential.model.name!r} and this job trains "
-            f"{model_class.name!r}; start from a model of the same family"
-        )
-    if potential.species != config.species:
-        raise ConfigError(
-            f"train.start_from = {path} was trained for species {list(potential.species)}, this job is for "
-            f"{list(config.species)}; set model.species to those of the checkpoint (it may know more elements than "
-            "the data have), or start from a model of the same elements"
-        )
     sha256 = checkpoint.read_header(path).weights_sha256 or "unknown"
-    return Start(path, potential.model.state_dict(), potential.baseline, sha256)
+    model = potential.model
+    return Start(path, model.name, model.config, model.state_dict(), potential.baseline, sha256)
 
 
 def take_over(model: Model, start: Start) -> list[str]:
