@@ -88,6 +88,7 @@ def test_sound_model_passes():
         "declared_not_equivariant",
         "declared_not_local",
         "declared_positions",
+        "solves",
         "compile",
         "export",
         "energy_conservation",

@@ -26,6 +26,7 @@ from ase_mlcalc.model import lookup
 from ase_mlcalc.models.sgdml import SGDML, SGDMLConfig, read_npz, write_npz
 from ase_mlcalc.potential import Baseline, Derived
 from ase_mlcalc.properties import Properties
+from ase_mlcalc.testing import CheckFailure
 
 ORACLE = Path(__file__).parent / "oracles" / "sgdml"
 
@@ -290,8 +291,9 @@ def test_no_convergence_is_an_error_or_asks_for_the_direct_solver(monkeypatch, p
     torch.testing.assert_close(other.model.weights_md, potential.model.weights_md)
 
 
-def test_a_structure_that_occurs_twice_does_no_harm(potential):
-    model = SGDML(SGDMLConfig(numbers=NUMBERS, sigma=20.0))
+@pytest.mark.parametrize("solver", ["direct", "iterative"])
+def test_a_structure_that_occurs_twice_does_no_harm(potential, solver):
+    model = SGDML(SGDMLConfig(numbers=NUMBERS, sigma=20.0, solver=solver))
     twice = samples(oracle.geometries(30))
     model.solve(twice + twice[:10], [], lambda _: None)
     tested = oracle.geometries(50)[30:]
@@ -376,6 +378,38 @@ def test_too_little_memory_is_refused_before_it_is_used():
 )
 def test_conformance_of_configurations(keys):
     check_model(SGDML, SGDMLConfig(**keys))
+
+
+def wrong_weights(monkeypatch):
+    sound = SGDML.put
+    monkeypatch.setattr(
+        SGDML,
+        "put",
+        lambda model, found, *rest: sound(model, found._replace(weights_md=1.01 * found.weights_md), *rest),
+    )
+
+
+def wrong_constant(monkeypatch):
+    monkeypatch.setattr(SGDML, "_energy_constant", lambda *_: 0.0)
+
+
+def numbers_before_it_is_solved(monkeypatch):
+    sound = SGDML.forward
+
+    def forward(model, graph):
+        if len(model.points_md) == 0:
+            return Properties(energy=torch.zeros(graph.n_structures, dtype=torch.float64))
+        return sound(model, graph)
+
+    monkeypatch.setattr(SGDML, "forward", forward)
+
+
+@pytest.mark.parametrize("broken", [wrong_weights, wrong_constant, numbers_before_it_is_solved])
+def test_what_is_broken_on_purpose_is_caught(monkeypatch, broken):
+    broken(monkeypatch)
+    with pytest.raises(CheckFailure) as failure:
+        check_model(SGDML)
+    assert failure.value.name == "solves"
 
 
 def test_two_atoms():

@@ -27,8 +27,9 @@ DIRECT_UP_TO = 8000
 """Unknowns beyond which conjugate gradients are faster than a factorisation."""
 FEWEST_COLUMNS_PER_GEOMETRY = 1
 """Fewer, and conjugate gradients would hardly converge."""
-JITTER = 1e-14
-"""Relative to the trace, added to the columns' own part of the matrix, which is singular in all but name."""
+JITTERS = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10)
+"""Relative to the trace, added to the columns' own part of the matrix, which is singular in all but name; the first
+that makes it positive definite is taken."""
 
 Method = Literal["direct", "iterative"]
 
@@ -208,8 +209,7 @@ class Preconditioner:
             f_kn[m * columns : (m + 1) * columns] = matern.block_row(points, sigma, m, components)
         inner = f_kn[:, own]
         inner = (inner + inner.T) / 2
-        inner.diagonal().add_(JITTER * float(inner.diagonal().sum()))
-        lower = torch.linalg.cholesky(inner)
+        lower = _cholesky_of_singular(inner)
         for part in f_kn.split(4096, dim=1):
             part.copy_(torch.linalg.solve_triangular(lower, part, upper=False))
         missed = max(matern.trace(points, sigma) - float(f_kn.square().sum()), 0.0)
@@ -223,6 +223,20 @@ class Preconditioner:
         """(F F^T + mu)^-1 v, by the identity of Sherman, Morrison and Woodbury."""
         inner = torch.cholesky_solve((self.f_kn @ vector)[:, None], self.core)[:, 0]
         return (vector - self.f_kn.T @ inner) / self.mu
+
+
+def _cholesky_of_singular(inner: Tensor) -> Tensor:
+    size = float(inner.diagonal().sum())
+    for jitter in JITTERS:
+        shifted = inner.clone()
+        shifted.diagonal().add_(jitter * size)
+        lower, failed = torch.linalg.cholesky_ex(shifted)
+        if not bool(failed):
+            return lower
+    raise NumericalError(
+        "columns of the kernel matrix are so alike that they make no preconditioner; look for structures that occur "
+        "twice, or use model.solver = 'direct'"
+    )
 
 
 def _drawn(z_mdr: Tensor, columns: int) -> Tensor:
