@@ -23,6 +23,8 @@ from ase_mlcalc.properties import SPECS, Properties
 from ase_mlcalc.virials import check_definition, virials
 
 DEFAULT_STRESS_DEFINITION = "edge"
+LEARNED_STRESS_DEFINITION = "that of its labels"
+"""Of a potential that predicts per-atom stress itself; its checkpoint says which that is, if its data did."""
 DEFAULT_SKIN_ANGSTROM = 0.5
 
 
@@ -61,7 +63,8 @@ class MLCalculator(Calculator):
         How the stress is split over atoms: ``"edge"`` (half of each edge's virial to each of its ends), ``"center"``,
         ``"other"``, ``"site"``, ``"heat"`` or ``"cluster"``; see `ase_mlcalc.virials`.  Definitions other than
         ``"edge"`` take evaluations of their own, which are made when ``stresses`` are asked for.  ASE's six components
-        hold the symmetric part; `ase_mlcalc.virials.virials` gives all nine.
+        hold the symmetric part; `ase_mlcalc.virials.virials` gives all nine.  A potential that predicts per-atom stress
+        itself has none of these but the definition of its labels, and the attribute then says so.
 
     Raises
     ------
@@ -88,7 +91,9 @@ class MLCalculator(Calculator):
         self.potential = _as_potential(potential, device, dtype)
         if stress_definition != DEFAULT_STRESS_DEFINITION:
             check_definition(self.potential, stress_definition)
-        self.stress_definition = stress_definition
+        given = self.potential.properties
+        learned = "stresses" in given and "forces" not in given
+        self.stress_definition = LEARNED_STRESS_DEFINITION if learned else stress_definition
         self.evaluations = 0
         """How often the potential was evaluated."""
         self.extras: dict[str, Any] = {}
@@ -96,7 +101,6 @@ class MLCalculator(Calculator):
         self._graph: Graph | None = None
         """Of the last evaluation, where per-atom stress still has to be made from it."""
         self._neighbors = NeighborList(self.potential.cutoff, skin)
-        given = self.potential.properties
         self.implemented_properties = sorted(given | ({"free_energy"} if "energy" in given else set()))
 
     def calculate(
@@ -173,7 +177,8 @@ class MLCalculator(Calculator):
         results = _ase_arrays(properties, with_stress=has_volume(atoms))
         if "energy" in results:
             results["free_energy"] = results["energy"]
-        if self.stress_definition == DEFAULT_STRESS_DEFINITION or "stresses" not in results:
+        at_hand = self.stress_definition in (DEFAULT_STRESS_DEFINITION, LEARNED_STRESS_DEFINITION)
+        if at_hand or "stresses" not in results:
             return results, extras, None
         del results["stresses"]
         for name in ("stresses_std", "stresses_uncertainty"):  # of the other definition

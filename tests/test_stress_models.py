@@ -16,7 +16,7 @@ from e3nn import o3
 from torch.nn.functional import leaky_relu
 from training_cases import make_job, write
 
-from ase_mlcalc import MLCalculator, check_model
+from ase_mlcalc import MLCalculator, check_model, checkpoint
 from ase_mlcalc.data.read import LabelKeys, read_frames
 from ase_mlcalc.errors import DataError, ModelError, StructureError
 from ase_mlcalc.graph import collate, from_atoms
@@ -61,6 +61,7 @@ def boxes(count, seed):
         atoms.calc = oracle()
         results = {"stresses": atoms.get_stresses(), "stress": atoms.get_stress()}
         atoms.calc = SinglePointCalculator(atoms, **results)
+        atoms.info["stress_definition"] = "edge, of Lennard-Jones"
         found.append(atoms)
     return found
 
@@ -211,6 +212,7 @@ def test_calculator_gives_stress_and_says_why_nothing_else(name, tmp_path):
     stresses = atoms.get_stresses()
     assert stresses.shape == (8, 6)
     assert np.abs(stresses).max() > 0
+    assert atoms.calc.stress_definition == "that of its labels"
     np.testing.assert_allclose(stresses.sum(axis=0), atoms.get_stress(), atol=1e-14)
     reason = "predicts stress, stresses only, directly and not as derivatives of an energy; .* use a model of energies"
     with pytest.raises(PropertyNotImplementedError, match=f"no energy: this potential {reason}"):
@@ -352,6 +354,13 @@ def test_each_trains_end_to_end(name, files, tmp_path):
     assert table["velocity_scale"] == pytest.approx(np.sqrt(8.617e-5 * 80 * (1 / 39.948 + 1 / 83.798) / 2), rel=0.15)
     if name == "stress_mlp":
         assert table["numbers"] == [36, 18] * 4
+    header = checkpoint.read_header(result.checkpoint)
+    assert header.config["part"] == "potential"
+    assert header.provenance["labels"]["stresses"] == {
+        "read_from": ["calculator stresses"],
+        "definition": ["edge, of Lennard-Jones"],
+    }
+    assert header.provenance["label_keys"]["stress_includes_kinetic"] is False
     metrics = evaluate_files(result.checkpoint, [test_file], tmp_path / "test")
     assert (tmp_path / "test" / "parity.png").exists()
     atoms = ase.io.read(test_file, index=0)

@@ -14,6 +14,9 @@ from ase_mlcalc.errors import DataError, StructureError
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.properties import SPECS, Properties
 
+DEFINITION_KEY = "stress_definition"
+"""In ``Atoms.info``: how labelled per-atom stress was split over atoms, in words."""
+
 
 class Note(NamedTuple):
     """Something that happened to a label while it was read and that its user should know."""
@@ -58,6 +61,23 @@ class Sample(NamedTuple):
 def elements(frames: Iterable[Frame]) -> list[int]:
     """Atomic numbers in any of the structures, ascending."""
     return sorted({int(z) for frame in frames for z in np.unique(frame.atoms.numbers)})
+
+
+def sources_of_labels(frames: Sequence[Frame], names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+    """What was read as which label: ``{"stresses": {"read_from": ["REF_stresses"], "definition": ["..."]}}``.
+
+    How a stress is split over atoms is a definition, which structures tell as ``stress_definition`` in ``info``; the
+    list is empty if none does.
+    """
+    found = {}
+    for name in sorted(names):
+        labelled = [frame for frame in frames if getattr(frame.labels, name) is not None]
+        origins = {frame.provenance.origins[name] for frame in labelled if name in frame.provenance.origins}
+        found[name] = {"read_from": sorted(origins)}
+        if name == "stresses":
+            told = {frame.atoms.info.get(DEFINITION_KEY) for frame in labelled}
+            found[name]["definition"] = sorted(str(definition) for definition in told if definition is not None)
+    return found
 
 
 def to_sample(frame: Frame, cutoff: float) -> Sample:

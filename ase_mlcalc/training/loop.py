@@ -22,7 +22,7 @@ from ase.data import atomic_numbers
 from ase_mlcalc import checkpoint
 from ase_mlcalc.data.audit import audit
 from ase_mlcalc.data.baseline import fit_baseline
-from ase_mlcalc.data.frames import Frame, Sample, collate, require, to_sample
+from ase_mlcalc.data.frames import Frame, Sample, collate, require, sources_of_labels, to_sample
 from ase_mlcalc.errors import ConfigError, DataError, NumericalError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.model import Model
@@ -95,6 +95,8 @@ class _Run:
     structures: _Structures
     baseline: Baseline
     loss: Loss
+    labels: dict[str, dict[str, list[str]]]
+    """Where those that are trained on came from."""
     state: TrainingState
     budget: Budget
     peak_rates: list[float]
@@ -217,6 +219,7 @@ def _begin(
         structures=structures,
         baseline=baseline,
         loss=loss,
+        labels=sources_of_labels(data.train, loss.weights),
         state=state,
         budget=budget,
         peak_rates=[group["lr"] for group in optimizer.param_groups],
@@ -462,6 +465,8 @@ def _provenance(run: _Run) -> dict[str, object]:
         "data_sha256": run.fingerprint.data,
         "started_from_sha256": run.fingerprint.start,
         "n_training_structures": len(run.structures.train),
+        "labels": run.labels,
+        "label_keys": run.job.data.keys.model_dump(mode="json"),
         "loss_weights": dict(run.loss.weights),
         "best_epoch": run.state.best_epoch,
         "train": run.job.train.model_dump(mode="json"),
