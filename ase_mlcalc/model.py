@@ -123,6 +123,11 @@ class StressConfig(ModelConfig):
         """Whether velocities are features."""
         return self.velocities or self.part == "total"
 
+    @property
+    def scale_of_velocities(self) -> float | None:
+        """`velocity_scale`, or ``None`` where velocities are no features."""
+        return self.velocity_scale if self.with_velocities else None
+
     def from_structures(self, structures: Sequence[Atoms]) -> dict[str, Any]:
         """The root mean square component of the velocities, if there are any."""
         squares = [np.square(atoms.get_velocities()).ravel() for atoms in structures if atoms.has("momenta")]

@@ -17,21 +17,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ase_mlcalc.calculator import MLCalculator
-from ase_mlcalc.ensemble import Ensemble
-from ase_mlcalc.errors import ModelError, NumericalError, StructureError
+from ase_mlcalc.errors import NumericalError, StructureError
 from ase_mlcalc.files import write_text
-from ase_mlcalc.graph import Graph, from_atoms
-from ase_mlcalc.model import check_species
 from ase_mlcalc.plots import COLORS, GREY, new_axes, new_figure, save
-from ase_mlcalc.potential import Derived, Potential, edge_gradient
+from ase_mlcalc.stress.edges import find_edges
 
 SHOWN_PERCENT = 98.0
 """Of the points of a panel that fit in; a few atoms in contact would flatten all others."""
@@ -94,33 +89,24 @@ def pair_forces(calc: MLCalculator, atoms: Atoms) -> PairForces:
     ------
     ModelError
         The potential has no forces of pairs (it predicts forces of atoms, or stresses).
+    ConfigError
+        A calculator of another package, or a potential that does not show its models.
     SpeciesError, StructureError, DataError
         The structure is not one that the potential knows.
     NumericalError
         NaN or Inf in the forces.
     """
-    check_species(np.unique(atoms.numbers).tolist(), calc.potential.species, "the potential")
-    graph = from_atoms(atoms, calc.potential.cutoff).to(calc.potential.device)
-    g_pc = _edge_gradient(calc.potential, graph).cpu().numpy()
+    i, j, shifts, vectors, g_pc = find_edges(calc, atoms)
     if not np.isfinite(g_pc).all():
         raise NumericalError("the potential gave NaN or Inf for forces of pairs; is the structure far from its data?")
-    i, j, shifts = (tensor.cpu().numpy().astype(np.int64) for tensor in (graph.centers, graph.neighbors, graph.shifts))
     return PairForces(
         centers=i,
         neighbors=j,
         shifts=shifts,
         numbers=np.stack([atoms.numbers[i], atoms.numbers[j]], axis=1),
-        vectors=graph.vectors.cpu().numpy(),
+        vectors=vectors,
         forces=g_pc - g_pc[_reversed_pairs(i, j, shifts)],
     )
-
-
-def _edge_gradient(potential: Potential, graph: Graph) -> Tensor:
-    if isinstance(potential, Derived):
-        return edge_gradient(potential.model, graph, potential.baseline)
-    if isinstance(potential, Ensemble):
-        return torch.stack([_edge_gradient(member, graph) for member in potential.members]).mean(dim=0)
-    raise ModelError(f"a {type(potential).__name__} has no forces of pairs; give the calculator of one of our models")
 
 
 def _reversed_pairs(i: NDArray[np.int64], j: NDArray[np.int64], shifts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -28,6 +28,7 @@ from torch.nn.functional import softplus
 from ase_mlcalc.graph import Graph, from_atoms
 from ase_mlcalc.model import Model, ModelConfig, SpeciesIndex
 from ase_mlcalc.nn.constant import Constant
+from ase_mlcalc.nn.dense import dense
 from ase_mlcalc.nn.symmetry_functions import N_NEIGHBORS, NARROW, RADIAL, SymmetryFunction, SymmetryFunctions
 from ase_mlcalc.properties import Properties
 
@@ -176,13 +177,6 @@ def _rounded(values: Any) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in values)
 
 
-def _dense(n_in: int, n_out: int) -> nn.Linear:
-    layer = nn.Linear(n_in, n_out)
-    nn.init.normal_(layer.weight, std=n_in**-0.5)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
 class ElementNetwork(nn.Module):
     """Standardised symmetry functions to the energy of an atom, for atoms of one element."""
 
@@ -193,7 +187,7 @@ class ElementNetwork(nn.Module):
         self.scale = Constant(torch.tensor(config.input_scale.get(z, (1.0,) * n_inputs), dtype=torch.float64))
         self.activations = config.activations_of(z)
         sizes = (n_inputs, *config.hidden_of(z), 1)
-        self.layers = nn.ModuleList(_dense(n_in, n_out) for n_in, n_out in pairwise(sizes))
+        self.layers = nn.ModuleList(dense(n_in, n_out) for n_in, n_out in pairwise(sizes))
 
     def forward(self, g_nf: Tensor) -> Tensor:
         """(n, F) to (n,)."""

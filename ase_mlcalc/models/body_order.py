@@ -40,6 +40,7 @@ from torch.nn.functional import one_hot, silu
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, ModelConfig, NetworkConfig, SpeciesIndex, Stage
 from ase_mlcalc.nn.constant import Constant
+from ase_mlcalc.nn.dense import dense
 from ase_mlcalc.nn.gather import of_neighbors
 from ase_mlcalc.nn.radial import envelope
 from ase_mlcalc.nn.triplets import find_triplets
@@ -320,12 +321,3 @@ class NetworkPerType(nn.Module):
             h_pf = silu(torch.addmm(self.bias_2[t], h_pf, self.weight_2[t]))
             y_p = y_p.index_add(0, mine, torch.addmm(self.bias_3[t], h_pf, self.weight_3[t])[:, 0])
         return y_p
-
-
-def dense(n_in: int, n_out: int, *, bias: bool = True, size: float = 1.0) -> nn.Linear:
-    """A linear layer that takes numbers of order one to numbers of that size."""
-    layer = nn.Linear(n_in, n_out, bias=bias)
-    nn.init.normal_(layer.weight, std=size * n_in**-0.5)
-    if bias:
-        nn.init.zeros_(layer.bias)
-    return layer

@@ -25,6 +25,7 @@ from torch.nn.functional import softplus
 
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, NetworkConfig, SpeciesIndex
+from ase_mlcalc.nn.dense import dense
 from ase_mlcalc.nn.gather import of_neighbors
 from ase_mlcalc.nn.radial import GaussianBasis, envelope
 from ase_mlcalc.properties import Properties
@@ -47,23 +48,14 @@ class ShiftedSoftplus(nn.Module):
         return softplus(x) - math.log(2.0)
 
 
-def dense(n_in: int, n_out: int, *, active_inputs: float | None = None, bias: bool = True) -> nn.Linear:
-    """A linear layer that keeps numbers of order one: weights of variance 1 / (inputs that are not near zero)."""
-    layer = nn.Linear(n_in, n_out, bias=bias)
-    nn.init.normal_(layer.weight, std=(active_inputs or n_in) ** -0.5)
-    if bias:
-        nn.init.zeros_(layer.bias)
-    return layer
-
-
 class Interaction(nn.Module):
     """One continuous-filter convolution with its atom-wise layers; returns what is added to the features."""
 
     def __init__(self, config: SchNetConfig) -> None:
         super().__init__()
         f = config.features
-        # at any distance only a few neighbouring Gaussians differ from zero
-        first = dense(config.n_gaussians, f, active_inputs=4)
+        # at any distance only about four neighbouring Gaussians differ from zero
+        first = dense(config.n_gaussians, f, size=(config.n_gaussians / 4) ** 0.5)
         self.filter_net = nn.Sequential(first, ShiftedSoftplus(), dense(f, f))
         self.before = dense(f, f, bias=False)
         self.after = nn.Sequential(dense(f, f), ShiftedSoftplus(), dense(f, f))

@@ -27,7 +27,7 @@ from torch.nn.functional import elu
 
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, SpeciesIndex, StressConfig
-from ase_mlcalc.nn.atoms import atom_features
+from ase_mlcalc.nn.atoms import AtomFeatures
 from ase_mlcalc.nn.attention import GraphAttention
 from ase_mlcalc.nn.cartesian import SpeciesScale, from_voigt
 from ase_mlcalc.nn.radial import BesselBasis, envelope
@@ -62,13 +62,12 @@ class StressGAT(Model, name="stress_gat", outputs={"stresses"}):
     def __init__(self, config: StressGATConfig) -> None:
         super().__init__(config)
         c = config
-        place, motion = {"positions", "cell"} if c.positions else set(), {"velocities"} if c.with_velocities else set()
-        self.reads = frozenset({"vectors"} | place | motion)
+        self.atoms = AtomFeatures(len(c.species), positions=c.positions, velocity_scale=c.scale_of_velocities)
+        self.reads = self.atoms.reads | {"vectors"}
         self.includes_kinetic = c.part == "total"
         self.species_index = SpeciesIndex(c.species)
         self.basis = BesselBasis(c.n_radial, c.cutoff)
-        n_in = len(c.species) + 3 * c.positions + 3 * c.with_velocities
-        widths = [n_in] + [c.features] * c.n_blocks
+        widths = [self.atoms.size] + [c.features] * c.n_blocks
         self.blocks = nn.ModuleList(Block(before, c) for before in widths[:-1])
         self.dropout = nn.Dropout(c.dropout)
         self.readout = nn.Linear(c.features, 6)
@@ -81,13 +80,7 @@ class StressGAT(Model, name="stress_gat", outputs={"stresses"}):
         d_p = torch.linalg.vector_norm(graph.vectors, dim=1)
         u_p = envelope(d_p, c.cutoff)
         edge_pf = torch.cat([self.basis(d_p), graph.vectors / d_p[:, None]], dim=1) if c.edge_vectors else None
-        x_nf = atom_features(
-            graph,
-            species_n,
-            len(self.species_index),
-            positions=c.positions,
-            velocity_scale=c.velocity_scale if c.with_velocities else None,
-        )
+        x_nf = self.atoms(graph, species_n)
         for k, block in enumerate(self.blocks):
             x_nf = block(graph, x_nf, u_p, edge_pf)
             if k == 0:

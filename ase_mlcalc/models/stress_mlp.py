@@ -17,7 +17,7 @@ from torch import nn
 
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, MoleculeConfig, SpeciesIndex, StressConfig
-from ase_mlcalc.nn.atoms import atom_features
+from ase_mlcalc.nn.atoms import AtomFeatures
 from ase_mlcalc.nn.cartesian import from_voigt
 from ase_mlcalc.properties import Properties
 
@@ -49,23 +49,17 @@ class StressMLP(Model, name="stress_mlp", outputs={"stresses"}):
     def __init__(self, config: StressMLPConfig) -> None:
         super().__init__(config)
         n = len(config.numbers)
-        self.reads = frozenset({"positions", "cell"} | ({"velocities"} if config.with_velocities else set()))
+        self.atoms = AtomFeatures(len(config.species), positions=True, velocity_scale=config.scale_of_velocities)
+        self.reads = self.atoms.reads
         self.includes_kinetic = config.part == "total"
         self.species_index = SpeciesIndex(config.species)
-        n_in = n * (3 + (3 if config.with_velocities else 0) + len(config.species))
         width = config.hidden_features or max(n, SMALLEST_WIDTH)
-        layers: list[nn.Module] = [nn.Linear(n_in, width), nn.ReLU(), nn.Dropout(config.dropout)]
+        layers: list[nn.Module] = [nn.Linear(n * self.atoms.size, width), nn.ReLU(), nn.Dropout(config.dropout)]
         for _ in range(config.hidden_layers - 1):
             layers += [nn.Linear(width, width), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(width, 6 * n))
 
     def forward(self, graph: Graph) -> Properties:
         """Stress times volume of all atoms of each structure."""
-        x_nf = atom_features(
-            graph,
-            self.species_index(graph.numbers),
-            len(self.species_index),
-            positions=True,
-            velocity_scale=self.config.velocity_scale if self.config.with_velocities else None,
-        )
+        x_nf = self.atoms(graph, self.species_index(graph.numbers))
         return Properties(stresses=from_voigt(self.layers(x_nf.view(graph.n_structures, -1)).view(-1, 6)))

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, SpeciesIndex, StressConfig
-from ase_mlcalc.nn.atoms import atom_features
+from ase_mlcalc.nn.atoms import AtomFeatures
 from ase_mlcalc.nn.cartesian import SpeciesScale, from_voigt
 from ase_mlcalc.nn.gather import of_neighbors
 from ase_mlcalc.nn.nearest import Nearest, nearest
@@ -58,14 +58,13 @@ class StressPointCloud(Model, name="stress_pointcloud", outputs={"stresses"}):
     def __init__(self, config: StressPointCloudConfig) -> None:
         super().__init__(config)
         c = config
-        place, motion = {"positions", "cell"} if c.positions else set(), {"velocities"} if c.with_velocities else set()
-        self.reads = frozenset({"vectors"} | place | motion)
+        self.atoms = AtomFeatures(len(c.species), positions=c.positions, velocity_scale=c.scale_of_velocities)
+        self.reads = self.atoms.reads | {"vectors"}
         self.includes_kinetic = c.part == "total"
         self.species_index = SpeciesIndex(c.species)
         self.basis = BesselBasis(c.n_radial, c.cutoff)
-        n_in = len(c.species) + 3 * c.positions + 3 * c.with_velocities
         n_edge = c.n_radial + 3 if c.edge_vectors else 0
-        widths = [n_in] + [c.features] * c.n_layers
+        widths = [self.atoms.size] + [c.features] * c.n_layers
         self.layers = nn.ModuleList(EdgeConvolution(before, n_edge, c.features) for before in widths[:-1])
         self.dropout = nn.Dropout(c.dropout)
         self.readout = nn.Sequential(
@@ -79,13 +78,7 @@ class StressPointCloud(Model, name="stress_pointcloud", outputs={"stresses"}):
         species_n = self.species_index(graph.numbers)
         d_p = torch.linalg.vector_norm(graph.vectors, dim=1)
         edge_pf = torch.cat([self.basis(d_p), graph.vectors / d_p[:, None]], dim=1)
-        x_nf = atom_features(
-            graph,
-            species_n,
-            len(self.species_index),
-            positions=c.positions,
-            velocity_scale=c.velocity_scale if c.with_velocities else None,
-        )
+        x_nf = self.atoms(graph, species_n)
         after: list[Tensor] = []
         for k, layer in enumerate(self.layers):
             square_p = (d_p / c.cutoff).square()

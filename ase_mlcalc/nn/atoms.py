@@ -1,39 +1,42 @@
 """An atom before it sees its neighbours: its element and, if asked for, its place in the box and its velocity."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph
 
 
-def atom_features(
-    graph: Graph, species_n: Tensor, n_species: int, *, positions: bool, velocity_scale: float | None
-) -> Tensor:
+class AtomFeatures(nn.Module):
     """Features of atoms that are not functions of their neighbours, each of order one.
 
     Parameters
     ----------
-    graph : Graph
-    species_n : (N,)
-        Rows of the elements, below `n_species`.
+    n_species : int
     positions : bool
         Include `positions_in_box`; what is made of them notices where a structure is.
     velocity_scale : float, Å per ASE time unit, or None
         Include velocities divided by this.
-
-    Returns
-    -------
-    (N, n_species + 3 for positions + 3 for velocities)
-        In the precision of ``graph.vectors``.
     """
-    parts = [one_hot(species_n, n_species).to(graph.vectors.dtype)]
-    if positions:
-        parts.append(positions_in_box(graph).to(graph.vectors.dtype))
-    if velocity_scale is not None:
-        assert graph.velocities is not None  # the potential refuses structures without
-        parts.append((graph.velocities / velocity_scale).to(graph.vectors.dtype))
-    return torch.cat(parts, dim=1)
+
+    def __init__(self, n_species: int, *, positions: bool, velocity_scale: float | None) -> None:
+        super().__init__()
+        self.n_species, self.positions, self.velocity_scale = n_species, positions, velocity_scale
+        moving = velocity_scale is not None
+        self.size = n_species + 3 * positions + 3 * moving
+        """How many there are."""
+        self.reads = frozenset({"positions", "cell"} if positions else set()) | ({"velocities"} if moving else set())
+        """Fields of `Graph` that they are made of."""
+
+    def forward(self, graph: Graph, species_n: Tensor) -> Tensor:
+        """(N, size) in the precision of ``graph.vectors``, from rows of the elements (N,)."""
+        parts = [one_hot(species_n, self.n_species).to(graph.vectors.dtype)]
+        if self.positions:
+            parts.append(positions_in_box(graph).to(graph.vectors.dtype))
+        if self.velocity_scale is not None:
+            assert graph.velocities is not None  # the potential refuses structures without
+            parts.append((graph.velocities / self.velocity_scale).to(graph.vectors.dtype))
+        return torch.cat(parts, dim=1)
 
 
 def positions_in_box(graph: Graph) -> Tensor:

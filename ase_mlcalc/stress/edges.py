@@ -78,8 +78,8 @@ def find_edges(calc: Calculator, atoms: Atoms) -> Edges:
     """
     if not isinstance(calc, MLCalculator):
         raise ConfigError(
-            f"local stress fields by planes, Irving-Kirkwood or Hardy need the edge gradients of an MLCalculator, got "
-            f"{type(calc).__name__}; bin its per-atom stresses instead"
+            "forces of pairs, and local stress fields by planes, Irving-Kirkwood or Hardy, need the edge gradients of "
+            f"an MLCalculator, got {type(calc).__name__}; for a field, bin its per-atom stresses instead"
         )
     potential = calc.potential
     check_species(np.unique(atoms.numbers).tolist(), potential.species, "the potential")

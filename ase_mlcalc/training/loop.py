@@ -147,7 +147,7 @@ def train(
                 report.say(
                     f"{job.output} holds a finished run ({saved['stopped']}); choose another folder to train anew"
                 )
-                return _finished(job)
+                return read_result(job.output)
             if saved is None and not seen_before:
                 point_out_problems(data, report)
             device = find_device(job.train.device)
@@ -492,8 +492,8 @@ def _finish(run: _Run) -> TrainResult:
     return TrainResult(folder / CHECKPOINT_FILE, metrics, epochs, minutes, state.stopped)
 
 
-def _finished(job: TrainJob) -> TrainResult:
+def read_result(folder: Path) -> TrainResult:
     """The result of a run that ended earlier."""
-    raw = json.loads((job.output / "metrics.json").read_text(encoding="utf-8"))
+    raw = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     metrics = Metrics.model_validate(raw)
-    return TrainResult(job.output / CHECKPOINT_FILE, metrics, raw["epochs"], raw["minutes"], raw["stopped"])
+    return TrainResult(folder / CHECKPOINT_FILE, metrics, raw["epochs"], raw["minutes"], raw["stopped"])

@@ -25,7 +25,7 @@ from ase_mlcalc.training.calibration import calibrations, compare_members, scale
 from ase_mlcalc.training.config import TrainJob, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
 from ase_mlcalc.training.figures import parity
-from ase_mlcalc.training.loop import TrainResult, make_folder
+from ase_mlcalc.training.loop import TrainResult, make_folder, read_result
 from ase_mlcalc.training.metrics import Metrics, measure
 from ase_mlcalc.training.progress import ProgressReport
 from ase_mlcalc.training.start import resolve
@@ -230,6 +230,4 @@ def _finished(folder: Path, weights: Sequence[str | None]) -> TrainResult | None
     raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if [member["weights_sha256"] for member in raw["members"]] != list(weights):
         return None
-    return TrainResult(
-        folder / CHECKPOINT_FILE, Metrics.model_validate(raw), raw["epochs"], raw["minutes"], raw["stopped"]
-    )
+    return read_result(folder)
