@@ -116,6 +116,13 @@ def test_frames_hold_results_and_sampled_stresses(tmp_path):
     frames = {frame.info["step"]: frame for frame in read_trajectory(tmp_path / "md.traj")}
     assert sorted(frames) == sorted({*range(0, 101, 10), 0, 25, 50, 75, 100})
     assert [step for step, frame in frames.items() if "stresses" in frame.calc.results] == [0, 25, 50, 75, 100]
+    assert [step for step, frame in frames.items() if frame.info.get("stress_definition") == "edge"] == [
+        0,
+        25,
+        50,
+        75,
+        100,
+    ]
     results = frames[75].calc.results
     assert np.allclose(results["stresses"].sum(axis=0), results["stress"], atol=1e-12)
     assert {"energy", "forces"} <= frames[10].calc.results.keys()

@@ -12,7 +12,8 @@ from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 class FrameFile:
     """Writes frames of one stage: float64 positions and momenta, and the given calculator results.
 
-    ``info`` of a frame has ``step`` and ``time_ps``.
+    ``info`` of a frame has ``step`` and ``time_ps``, and with per-atom stress its ``stress_definition`` where that is
+    known.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,11 +27,20 @@ class FrameFile:
     def __exit__(self, *_: object) -> None:
         self._writer.close()
 
-    def write(self, atoms: Atoms, step: int, time_ps: float, results: dict[str, Any]) -> None:
+    def write(
+        self,
+        atoms: Atoms,
+        step: int,
+        time_ps: float,
+        results: dict[str, Any],
+        stress_definition: str | None = None,
+    ) -> None:
         """Append a frame; results that are ``None`` are left out."""
         frame = atoms.copy()
         frame.info |= {"step": step, "time_ps": time_ps}
         given = {name: value for name, value in results.items() if value is not None}
+        if "stresses" in given and stress_definition is not None:
+            frame.info["stress_definition"] = stress_definition
         if given:
             frame.calc = SinglePointCalculator(frame, **given)
         self._writer.write(frame)

@@ -193,7 +193,8 @@ def _write_frame(atoms: Atoms, step: int, config: MDConfig, frames: FrameFile, *
         "stress": quantity(atoms, "stress") if with_stress else None,
         "stresses": quantity(atoms, "stresses") if with_stress and with_stresses else None,
     }
-    frames.write(atoms, step, step * config.timestep_fs / 1000.0, results)
+    definition = atoms.calc.stress_definition if isinstance(atoms.calc, MLCalculator) else None
+    frames.write(atoms, step, step * config.timestep_fs / 1000.0, results, definition)
 
 
 def _keep_evidence(atoms: Atoms, good: _State | None, config: MDConfig, frames: FrameFile, failed_path: Path) -> None:
