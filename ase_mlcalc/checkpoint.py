@@ -211,7 +211,9 @@ def read_header(path: Path | str) -> Header | EnsembleHeader:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}; expected a .safetensors file that `ase-mlcalc train` wrote")
+        raise CheckpointError(
+            f"no checkpoint at {path}; expected a .safetensors file that `ase-mlcalc train` wrote{_hint(path)}"
+        )
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
@@ -253,6 +255,15 @@ def _sha256(weights: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _hint(path: Path) -> str:
+    """What a folder that is given in place of a checkpoint may have been meant for."""
+    if (path / "model.safetensors").is_file():
+        return f"; did you mean {path / 'model.safetensors'}?"
+    if (path / "input.nn").is_file():
+        return "; `ase_mlcalc.save(read_n2p2(folder), path)` makes one of a potential of n2p2 or RuNNer"
+    return ""
 
 
 def _looks_like_a_pickle(path: Path) -> bool:

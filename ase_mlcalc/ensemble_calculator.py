@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from numpy.typing import NDArray
 
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
@@ -52,6 +52,20 @@ class EnsembleCalculator(Calculator):
         self.implemented_properties = [name for name in first if all(name in each for each in others)]
         if not self.implemented_properties:
             raise ConfigError("the calculators implement no property in common; choose others")
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """As in ASE; a property that some member lacks is refused with its number."""
+        without = [
+            f"member {number} ({type(calculator).__name__})"
+            for number, calculator in enumerate(self.calculators, 1)
+            if name not in calculator.implemented_properties
+        ]
+        if without:
+            raise PropertyNotImplementedError(
+                f"no {name}: {', '.join(without)} does not give it; these calculators have in common "
+                f"{', '.join(self.implemented_properties)}"
+            )
+        return super().get_property(name, atoms, allow_calculation)
 
     def calculate(
         self,

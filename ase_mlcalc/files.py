@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ase_mlcalc.errors import MLCalcError
+from ase_mlcalc.errors import ConfigError, MLCalcError
 
 
 @contextmanager
@@ -43,3 +43,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the output folder of a run; raises `ConfigError` if that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make the output folder {folder}: {error.strerror or error}; choose another"
+        ) from error

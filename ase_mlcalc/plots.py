@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.files import atomic_path
 
 Array = NDArray[np.float64]
@@ -23,6 +24,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 
 GREY = "#6b7280"
 _DPI = 160
+_FORMATS = ("png", "pdf", "svg")
 _MAX_POINTS = 4000
 _HEXBIN_FROM = 3000
 
@@ -349,6 +351,16 @@ def _thinned(time: Array, values: Array) -> tuple[Array, Array]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    with atomic_path(Path(path)) as part:
-        figure.savefig(part, format="png", dpi=_DPI)
+    """Write a figure as PNG, PDF or SVG by the end of its name, whole or not at all.
+
+    Raises
+    ------
+    ConfigError
+        A name with another end.
+    """
+    path = Path(path)
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in _FORMATS:
+        raise ConfigError(f"{path} is no name for a picture; expected one that ends in .{', .'.join(_FORMATS)}")
+    with atomic_path(path) as part:
+        figure.savefig(part, format=kind, dpi=_DPI)

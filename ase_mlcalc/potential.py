@@ -291,7 +291,8 @@ def _require_what_it_reads(model: Model, graph: Graph) -> None:
     if moving and (graph.velocities is None or bool(graph.velocities.isnan().any())):
         raise StructureError(
             f"model {model.name!r} uses velocities and the structure has none; set them, for example with "
-            "ase.md.velocitydistribution.MaxwellBoltzmannDistribution or atoms.set_velocities"
+            "ase.md.velocitydistribution.MaxwellBoltzmannDistribution or atoms.set_velocities (structures with labels "
+            "need the momenta that their labels belong to)"
         )
 
 

@@ -57,6 +57,15 @@ def test_round_trip_gives_the_same_bits(tmp_path, dtype):
         assert torch.equal(getattr(loaded(graph), name), getattr(saved(graph), name))
 
 
+def test_a_folder_in_place_of_a_checkpoint(path, tmp_path):
+    with pytest.raises(CheckpointError, match=r"did you mean .*model\.safetensors\?"):
+        checkpoint.load(tmp_path)
+    path.unlink()
+    (tmp_path / "input.nn").touch()
+    with pytest.raises(CheckpointError, match="read_n2p2"):
+        checkpoint.load(tmp_path)
+
+
 def test_one_flipped_bit_is_noticed(path):
     contents = bytearray(path.read_bytes())
     contents[-2] ^= 0x01  # in the last weight

@@ -373,3 +373,7 @@ def test_bad_ensembles_of_calculators_are_refused():
     atoms.get_forces()
     with pytest.raises(PropertyNotImplementedError, match="cell"):
         atoms.get_stress()
+    atoms = bulk("Cu")
+    atoms.calc = EnsembleCalculator([EMT(), Thermometer()])
+    with pytest.raises(PropertyNotImplementedError, match=r"no forces: member 2 \(Thermometer\) does not give it"):
+        atoms.get_forces()

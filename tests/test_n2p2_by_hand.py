@@ -7,6 +7,7 @@ three lines.
 
 from math import cos, exp, pi, tanh
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,9 +67,9 @@ def fc(r: float, cutoff: float) -> float:
     return 0.5 * (cos(pi * r / cutoff) + 1) if r < cutoff else 0.0
 
 
-def g2(r: float, eta: float, shift: float = 0.0) -> float:
+def g2(r: float | np.floating[Any], eta: float, shift: float = 0.0) -> float:
     """A term of eq. 6."""
-    return exp(-eta * (r - shift) ** 2) * fc(r, CUTOFF)
+    return exp(-eta * (float(r) - shift) ** 2) * fc(float(r), CUTOFF)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

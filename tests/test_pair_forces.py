@@ -134,6 +134,11 @@ def test_the_command_line_draws_and_writes(tmp_path, capsys):
     assert len(rows) == len(pairs.centers)
     assert float(rows[5]["radial_eV_per_A"]) == pytest.approx(pairs.radial[5], rel=1e-6, abs=1e-8)
     assert {rows[0]["element_i"], rows[-1]["element_i"]} == {"Si", "C"}
+    for name, start in (("pairs.pdf", b"%PDF"), ("pairs.svg", b"<?xml")):
+        assert main([*map(str, words[:-1]), str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_bytes().startswith(start)
+    assert main([*map(str, words[:-1]), str(tmp_path / "pairs.jpeg")]) == 1
+    assert "ends in .png, .pdf, .svg" in capsys.readouterr().err
     words[2] = tmp_path / "absent.xyz"
     assert main([*map(str, words)]) == 1
     assert "no structure at" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 from pydantic import ValidationError
 
-from ase_mlcalc import MLCalculator, check_model
+from ase_mlcalc import MLCalculator, check_calculator, check_model
 from ase_mlcalc.errors import (
     CheckpointError,
     ConfigError,
@@ -312,8 +312,24 @@ def test_the_length_of_the_kernel_is_chosen_by_validation_forces(monkeypatch):
     assert float(chosen.model.sigma) == min(errors, key=errors.get)
     assert any("10 structures" in line for line in lines)
     assert sum("30 structures" in line for line in lines) <= 4
+    assert not any("that was tried" in line for line in lines)
     with pytest.raises(DataError, match="several lengths"):
         solved(5, [], sigma=lengths)
+
+
+@pytest.mark.parametrize(("lengths", "told"), [((30.0, 1000.0), "smallest"), ((0.1, 3.0), "largest")])
+def test_a_length_at_the_end_of_those_given_is_pointed_out(lengths, told):
+    lines = []
+    solved(10, samples(oracle.geometries(15)[10:]), lines.append, sigma=lengths)
+    assert f"is the {told} that was tried" in lines[-1]
+
+
+def test_the_check_of_calculators_skips_another_order_of_atoms(potential):
+    """The model refuses it and says why: nothing is wrong with the calculator."""
+    results = check_calculator(MLCalculator(potential), ethanol(oracle.geometries(1)[0]))
+    skipped = {result.name: result.reason for result in results if result.outcome == "skipped"}
+    assert "in this order" in skipped["permutation"]
+    assert {"forces", "rotation"} <= {result.name for result in results if result.outcome == "passed"}
 
 
 def test_energies_are_not_needed():
@@ -354,14 +370,14 @@ def test_plans_fit_into_memory():
     tight = solvers.make_plan(azobenzene, 2 * 10**9)
     assert 1 <= tight.columns < 7
     assert tight.n_bytes <= 2e9
-    with pytest.raises(ConfigError, match=r"'direct' needs 35\.\d GB .* may use 20\.0 GB; use .*'iterative'"):
+    with pytest.raises(ConfigError, match=r"'direct' needs 35\.\d GB .* may use 20 GB; use .*'iterative'"):
         solvers.make_plan(azobenzene, 20 * 10**9, "direct")
     with pytest.raises(ConfigError, match=r"at least .* GB .* may use 0\.1 GB; use fewer structures .*max_memory_GB"):
         solvers.make_plan(azobenzene, 10**8)
 
 
 def test_too_little_memory_is_refused_before_it_is_used():
-    with pytest.raises(ConfigError, match=r"30 training structures need at least .* may use 0\.0 GB"):
+    with pytest.raises(ConfigError, match=r"30 training structures need at least .* may use 1e-06 GB"):
         solved(max_memory_GB=1e-6)
 
 

@@ -154,6 +154,14 @@ def test_a_failing_member_is_named(no_pictures, tmp_path, mixed, monkeypatch):
         train(ensemble_job(tmp_path / "run", mixed), progress=False)
 
 
+def test_members_that_would_be_equal_are_refused(tmp_path, mixed):
+    """A model in closed form does not depend on the seed: its members would agree everywhere, and seem certain."""
+    job = make_job(tmp_path / "run", mixed, model={"name": "sgdml"}, members=2)
+    with pytest.raises(ConfigError, match=r"'sgdml' is solved in closed form.*train\.bootstrap = true"):
+        train(job, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_time_is_shared_out(tmp_path, mixed):
     job = ensemble_job(tmp_path / "run", mixed, max_minutes=20.0, workers=2)
     jobs = members.member_jobs(job)
@@ -278,3 +286,5 @@ def test_calibration_of_files(no_pictures, tmp_path, mixed):
     unlabelled = write(tmp_path / "energy.xyz", crystals(3, names=("energy",)))
     with pytest.raises(DataError, match="nothing to calibrate"):
         calibrate_files(made, [unlabelled], tmp_path / "no")
+    with pytest.raises(ConfigError, match="cannot make the output folder"):
+        calibrate_files(made, [data], data)

@@ -57,13 +57,24 @@ class Fit(NamedTuple):
 def best_fit(
     train: Molecules, validation: Molecules, sigmas: Sequence[float], settings: Settings, report: Report
 ) -> Fit:
-    """The fit with the smallest error of validation forces.
-
-    All lengths are compared on few geometries first.  The error has one minimum that moves little with their number:
-    on all geometries it is found downhill from there, which takes three fits as a rule.
-    """
+    """The fit with the smallest error of validation forces; says so if the best length is at an end of those given."""
     if len(sigmas) == 1:
         return fit(train, sigmas[0], settings, report)
+    best = _best_of_several(train, validation, sigmas, settings, report)
+    if best.sigma in (min(sigmas), max(sigmas)):
+        end, beyond = ("smallest", "smaller") if best.sigma == min(sigmas) else ("largest", "larger")
+        report(f"sigma {best.sigma:g} is the {end} that was tried: {beyond} ones in model.sigma may be better")
+    return best
+
+
+def _best_of_several(
+    train: Molecules, validation: Molecules, sigmas: Sequence[float], settings: Settings, report: Report
+) -> Fit:
+    """All lengths are compared on few geometries first.
+
+    The error has one minimum that moves little with their number: on all geometries it is found downhill from there,
+    which takes three fits as a rule.
+    """
     unknowns_each = max(1, 3 * settings.permutations.shape[1] - 6)
     few = train.chosen(max(1, SCREENED_UNKNOWNS // unknowns_each))
     report(f"comparing {len(sigmas)} kernel lengths on {len(few.forces_mk)} structures")

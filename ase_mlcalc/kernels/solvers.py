@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 
     def __str__(self) -> str:
         """In words."""
-        return f"{self.method} solver, {self.n_bytes / GB:.1f} GB"
+        return f"{self.method} solver, {self.n_bytes / GB:.3g} GB"
 
 
 class Solution(NamedTuple):
@@ -80,8 +80,8 @@ def make_plan(points: Geometries, limit_bytes: int, method: Method | Literal["au
     direct = direct_bytes(points)
     if method == "direct" and direct > limit_bytes:
         raise ConfigError(
-            f"model.solver = 'direct' needs {direct / GB:.1f} GB for {n_geometries} training structures and may use "
-            f"{limit_bytes / GB:.1f} GB; use model.solver = 'iterative', fewer structures or a larger "
+            f"model.solver = 'direct' needs {direct / GB:.3g} GB for {n_geometries} training structures and may use "
+            f"{limit_bytes / GB:.3g} GB; use model.solver = 'iterative', fewer structures or a larger "
             "model.max_memory_GB"
         )
     if method == "direct" or (method == "auto" and direct <= limit_bytes and n <= DIRECT_UP_TO):
@@ -97,8 +97,8 @@ def make_plan(points: Geometries, limit_bytes: int, method: Method | Literal["au
         columns -= 1
     if needed(columns) > limit_bytes:
         raise ConfigError(
-            f"{n_geometries} training structures need at least {needed(columns) / GB:.1f} GB (the direct solver "
-            f"{direct / GB:.1f} GB) and may use {limit_bytes / GB:.1f} GB; use fewer structures (data.n_train) or a "
+            f"{n_geometries} training structures need at least {needed(columns) / GB:.3g} GB (the direct solver "
+            f"{direct / GB:.3g} GB) and may use {limit_bytes / GB:.3g} GB; use fewer structures (data.n_train) or a "
             "larger model.max_memory_GB"
         )
     return Plan("iterative", needed(columns), columns)

@@ -30,7 +30,7 @@ from ase_mlcalc.data.frames import Frame, elements, to_sample
 from ase_mlcalc.data.read import LabelKeys, read_frames
 from ase_mlcalc.ensemble import CALIBRATED, Ensemble, mean_and_std, spread
 from ase_mlcalc.errors import CheckpointError, DataError
-from ase_mlcalc.files import write_text
+from ase_mlcalc.files import make_folder, write_text
 from ase_mlcalc.model import check_species
 from ase_mlcalc.properties import SPECS, Properties
 from ase_mlcalc.training.calibration_plot import CalibrationPanel, calibration_plot
@@ -299,7 +299,7 @@ def calibrate_files(
             f"{FEWEST_ITEMS} atoms or structures are labelled with {', '.join(CALIBRATED)} where its members disagree"
         )
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     files = [str(path) for path in paths]
     provenance = {**header.provenance, "calibrated_on": files}
     checkpoint.save(Ensemble(ensemble.members, scales(found)), out / "model.safetensors", provenance)

@@ -15,7 +15,7 @@ from ase_mlcalc.data.baseline import fit_baseline
 from ase_mlcalc.data.frames import Frame, Sample, to_sample
 from ase_mlcalc.data.geometry import is_isolated_atom
 from ase_mlcalc.errors import ConfigError, ModelError, StructureError
-from ase_mlcalc.files import write_text
+from ase_mlcalc.files import make_folder, write_text
 from ase_mlcalc.model import Model, Solvable, lookup
 from ase_mlcalc.potential import Baseline, Derived
 from ase_mlcalc.properties import Properties
@@ -23,7 +23,7 @@ from ase_mlcalc.training import state as states
 from ase_mlcalc.training.config import TrainJob, changed_keys, resolve_model, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
 from ase_mlcalc.training.figures import parity
-from ase_mlcalc.training.loop import TrainResult, make_folder, point_out_problems
+from ase_mlcalc.training.loop import TrainResult, point_out_problems
 from ase_mlcalc.training.metrics import Metrics, compare, measure
 from ase_mlcalc.training.progress import ProgressReport
 from ase_mlcalc.training.state import CHECKPOINT_FILE, STATE_FILE

@@ -12,7 +12,7 @@ from torch import Tensor
 from ase_mlcalc import checkpoint
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.read import LabelKeys, read_frames
-from ase_mlcalc.files import atomic_path
+from ase_mlcalc.files import atomic_path, make_folder
 from ase_mlcalc.properties import SPECS
 from ase_mlcalc.training.figures import parity
 from ase_mlcalc.training.metrics import Comparison, Metrics, compare_frames, measure
@@ -59,7 +59,7 @@ def evaluate_files(
     comparison = compare_frames(potential, frames, batch_size)
     metrics = measure(comparison)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     parity(out / "parity.png", comparison)
     if predictions:
         write_predictions(out / "predictions.extxyz", frames, comparison)

@@ -23,8 +23,8 @@ from ase_mlcalc import checkpoint
 from ase_mlcalc.data.audit import audit
 from ase_mlcalc.data.baseline import fit_baseline
 from ase_mlcalc.data.frames import Frame, Sample, collate, require, sources_of_labels, to_sample
-from ase_mlcalc.errors import ConfigError, DataError, NumericalError
-from ase_mlcalc.files import write_text
+from ase_mlcalc.errors import DataError, NumericalError
+from ase_mlcalc.files import make_folder, write_text
 from ase_mlcalc.model import Model
 from ase_mlcalc.plots import learning_curves
 from ase_mlcalc.potential import Baseline, Derived, derive
@@ -161,16 +161,6 @@ def train(
                     _resume(run, saved)
                 _run_epochs(run)
                 return _finish(run)
-
-
-def make_folder(folder: Path) -> None:
-    """Make the output folder of a run; raises `ConfigError` if that cannot be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot make the output folder {folder}: {error.strerror or error}; choose another"
-        ) from error
 
 
 def point_out_problems(data: DataSet, report: ProgressReport) -> None:

@@ -135,7 +135,8 @@ def make_loss(config: LossConfig, outputs: frozenset[str], frames: Sequence[Fram
         raise DataError(
             f"nothing to train on: the model predicts {', '.join(sorted(predicted))}, the {len(frames)} training "
             f"structures are labelled with {', '.join(name for name, n in have.items() if n) or 'nothing'}, and "
-            f"weights are {asked}"
+            f"weights are {asked}; add labels that it predicts (or name their keys), or choose a model that predicts "
+            "these: `ase-mlcalc models` lists what each predicts"
         )
     _refuse_stress_without_volume(frames, weights)
     return Loss(weights, _scales(weights, frames, baseline), config.norm, config.huber_delta)

@@ -19,13 +19,14 @@ import torch
 from ase_mlcalc import checkpoint
 from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import ConfigError, MLCalcError
-from ase_mlcalc.files import write_text
+from ase_mlcalc.files import make_folder, write_text
+from ase_mlcalc.training import closed_form
 from ase_mlcalc.training import state as states
 from ase_mlcalc.training.calibration import calibrations, compare_members, scales, write_calibration
 from ase_mlcalc.training.config import TrainJob, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
 from ase_mlcalc.training.figures import parity
-from ase_mlcalc.training.loop import TrainResult, make_folder, read_result
+from ase_mlcalc.training.loop import TrainResult, read_result
 from ase_mlcalc.training.metrics import Metrics, measure
 from ase_mlcalc.training.progress import ProgressReport
 from ase_mlcalc.training.start import resolve
@@ -69,10 +70,12 @@ def train(job: TrainJob, train_one: TrainOne, *, progress: bool = True) -> Train
     Raises
     ------
     ConfigError
-        The folder holds a run of a single model, members with another configuration, or is being written to.
+        The folder holds a run of a single model, members with another configuration, or is being written to; members
+        that nothing would make different.
     MLCalcError
         What training a member raises, with its number.
     """
+    _refuse_equal_members(job)
     make_folder(job.output)
     with states.exclusive(job.output):
         _refuse_a_single_model(job.output)
@@ -84,6 +87,14 @@ def train(job: TrainJob, train_one: TrainOne, *, progress: bool = True) -> Train
         results = _train_all(job, jobs, train_one, report)
         write_text(job.output / "config.toml", to_toml(job))
         return _combine(job, jobs, results, data, report)
+
+
+def _refuse_equal_members(job: TrainJob) -> None:
+    if closed_form.wanted(job) and not job.train.bootstrap:
+        raise ConfigError(
+            f"model {job.model['name']!r} is solved in closed form, so that all members would be the same and their "
+            "spread zero; set train.bootstrap = true, which gives each its own structures"
+        )
 
 
 def _refuse_a_single_model(folder: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.model import Model, Stage, lookup
 from ase_mlcalc.training import loop
@@ -59,7 +60,10 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
         part = stage_job(job, stage, folder, results[-1].checkpoint if results else None, epochs, minutes)
         # the longest stage pays for reading the data, which would leave a short one nothing
         started = time.monotonic() - (reading_s if last else 0.0)
-        results.append(loop.train(part, progress=progress and not done, data=data, started=started))
+        try:
+            results.append(loop.train(part, progress=progress and not done, data=data, started=started))
+        except ConfigError as error:
+            raise ConfigError(f"stage {number} ({stage.name}, its share of epochs and minutes): {error}") from error
     write_text(job.output / JOB_FILE, to_toml(job))
     return results[-1]._replace(
         epochs=sum(each.epochs for each in results), minutes=sum(each.minutes for each in results)
