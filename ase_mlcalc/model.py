@@ -233,6 +233,11 @@ class Model(nn.Module, ABC):
         return (Stage("all", config),)
 
     @property
+    def size(self) -> int:
+        """How many numbers it holds: parameters, what it was solved for in closed form, or tables of functions."""
+        return sum(tensor.numel() for tensor in self.state_dict().values() if tensor.is_floating_point())
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision that edge vectors are cast to; float64 for models without parameters."""
         numbers = (tensor.dtype for tensor in chain(self.parameters(), self.buffers()) if tensor.is_floating_point())

@@ -4,7 +4,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from ase_mlcalc.kernels.fit import Fit
 from ase_mlcalc.model import Model, ModelConfig, lookup
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.testing import temporary_models
@@ -62,3 +64,13 @@ with temporary_models():  # nothing has asked for a model before
 lookup("schnet")
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)  # noqa: S603
+
+
+def test_size_counts_all_numbers_that_a_checkpoint_holds():
+    water = lookup("sgdml")(lookup("sgdml").Config())
+    before = water.size
+    points_md = torch.ones(5, 3, dtype=torch.float64)
+    water.put(Fit(torch.zeros(3, dtype=torch.float64), points_md, points_md, 10.0), torch.arange(3)[None])
+    assert water.size == before + 2 * points_md.numel()
+    schnet = lookup("schnet")(lookup("schnet").Config())
+    assert schnet.size == sum(parameter.numel() for parameter in schnet.parameters())

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from ase_mlcalc.md import RunResult
-from ase_mlcalc.model import Model, registered
+from ase_mlcalc.model import Model, Solvable, registered
 from ase_mlcalc.potential import DERIVED_FROM
 from ase_mlcalc.training.calibration import Calibration
 from ase_mlcalc.training.metrics import Metrics
@@ -106,6 +106,7 @@ def _describe(model_class: type[Model]) -> dict[str, Any]:
         "outputs": sorted(outputs),
         "derived": sorted(derived),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "closed_form": issubclass(model_class, Solvable),
         "trainable": model_class.trainable,
         "equivariant": model_class.equivariant,
         "smooth": model_class.smooth,
@@ -118,8 +119,9 @@ def models_table(described: list[dict[str, Any]]) -> Table:
     table = Table("model", "predicts", "derived", "parameters", "", caption="parameters: at the default configuration")
     for model in described:
         remarks = [] if model["trainable"] else ["analytic"]
+        remarks += ["in closed form"] if model["closed_form"] else []
         remarks += [f"not {flag}" for flag in ("equivariant", "smooth", "transferable") if not model[flag]]
-        size = f"{model['parameters']}" if model["trainable"] else "-"
+        size = f"{model['parameters']}" if model["parameters"] else "-"
         table.add_row(
             model["name"], ", ".join(model["outputs"]), ", ".join(model["derived"]) or "-", size, ", ".join(remarks)
         )

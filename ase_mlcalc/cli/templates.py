@@ -74,8 +74,8 @@ def _model_table(name: str) -> str:
     commented = "\n".join(line if line.startswith("#") else f"# {line}" for line in keys.split("\n"))
     return (
         f'[model]\nname = "{name}"\n'
-        "# Keys of this model with their defaults; take away the first # to set one.  Species, and where there is\n"
-        "# mean_neighbors, that too, are taken from the data if not set.\n"
+        "# Keys of this model with their defaults; take away the first # to set one.  Species, and numbers that can\n"
+        "# be found in the data (average neighbours, scales, the order of atoms), are taken from there if not set.\n"
         f"{commented}"
     )
 

@@ -10,8 +10,8 @@ Attention: Veličković et al., ICLR 2018, see `nn.attention`.
 
 Two networks of a study of a water box have this shape: three blocks with a cutoff of 5 Å, and one with 15 Å.  There,
 atoms are told where they are (fractions of the box) and how fast, and edges are told nothing, so that the network
-would have to learn from two positions how far apart two atoms are, across periodic boundaries too.  It explained a
-quarter of the variance.  To have that network: ``positions = true, velocities = true, edge_vectors = false,
+would have to learn from two positions how far apart two atoms are, across periodic boundaries too.  To have that
+network: ``positions = true, velocities = true, edge_vectors = false,
 heads = 1, part = "total"``.
 
 By default positions and velocities are left out, and what edges are told is their vector: radial functions of its
