@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -205,6 +206,18 @@ def test_bootstrap_samples_differ_and_validation_structures_do_not(tmp_path, mix
     assert positions(drawn[0].train) != positions(drawn[1].train)
     again = load(members.member_jobs(ensemble_job(tmp_path / "run", mixed, bootstrap=True))[1].data)
     assert positions(again.train) == positions(drawn[1].train)
+
+
+def test_repetition_by_bootstrap_is_no_problem_of_the_data(tmp_path, mixed):
+    job = members.member_jobs(ensemble_job(tmp_path / "run", mixed, bootstrap=True))[0]
+    data = load(job.data)
+    assert len({id(frame) for frame in data.train}) < len(data.train), "nothing was drawn twice"
+    said = []
+    report = SimpleNamespace(say=said.append)
+    loop.point_out_problems(load(ensemble_job(tmp_path / "run", mixed).data), report)
+    before = list(said)
+    loop.point_out_problems(data, report)
+    assert said == 2 * before
 
 
 def test_a_bootstrap_sample_keeps_rare_elements(tmp_path):

@@ -165,7 +165,8 @@ def train(
 
 def point_out_problems(data: DataSet, report: ProgressReport) -> None:
     """Say what is wrong with the data.  Training goes on: its user may know better."""
-    problems = audit([*data.train, *data.validation]).problems
+    once = {id(frame): frame for frame in (*data.train, *data.validation)}  # a bootstrap sample repeats itself
+    problems = audit(list(once.values())).problems
     for problem in problems:
         if problem.severity == "error":
             report.say(f"error in the data: {problem.message}")

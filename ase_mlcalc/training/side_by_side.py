@@ -16,7 +16,7 @@ from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.read import LabelKeys, read_frames
 from ase_mlcalc.ensemble import Ensemble, models_of
 from ase_mlcalc.errors import ConfigError, MLCalcError
-from ase_mlcalc.files import write_text
+from ase_mlcalc.files import make_folder, write_text
 from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.neighbors import NeighborList
 from ase_mlcalc.potential import Derived, Potential
@@ -117,7 +117,7 @@ def compare_files(
         for name, file, one, ms, own in zip(names, files, loaded, times, metrics, strict=True)
     ]
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     contestants = [
         Contestant(row.name, one, row.metrics, row.ms_per_call) for row, one in zip(rows, compared, strict=True)
     ]
