@@ -13,6 +13,7 @@ from ase.calculators.lj import LennardJones
 from ase.io import write
 from ase.md.verlet import VelocityVerlet
 
+from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.config import read_toml, template, validate
 from ase_mlcalc.errors import ConfigError, DataError, ModelError, NumericalError, StructureError
 from ase_mlcalc.md import (
@@ -28,6 +29,7 @@ from ase_mlcalc.md import (
 )
 from ase_mlcalc.md.outcome import save_result
 from ase_mlcalc.md.velocities import degrees_of_freedom, draw_momenta, remove_rigid_motion
+from ase_mlcalc.model import lookup
 
 
 def argon(repeat=2):
@@ -116,16 +118,25 @@ def test_frames_hold_results_and_sampled_stresses(tmp_path):
     frames = {frame.info["step"]: frame for frame in read_trajectory(tmp_path / "md.traj")}
     assert sorted(frames) == sorted({*range(0, 101, 10), 0, 25, 50, 75, 100})
     assert [step for step, frame in frames.items() if "stresses" in frame.calc.results] == [0, 25, 50, 75, 100]
-    assert [step for step, frame in frames.items() if frame.info.get("stress_definition") == "edge"] == [
-        0,
-        25,
-        50,
-        75,
-        100,
-    ]
+    assert not any(
+        "stress_definition" in frame.info for frame in frames.values()
+    )  # ASE's calculator has no name for it
     results = frames[75].calc.results
     assert np.allclose(results["stresses"].sum(axis=0), results["stress"], atol=1e-12)
     assert {"energy", "forces"} <= frames[10].calc.results.keys()
+
+
+def test_frames_say_how_the_stress_is_split(tmp_path):
+    model_class = lookup("lennard_jones")
+    atoms = argon()
+    atoms.calc = MLCalculator(
+        model_class(model_class.Config(sigma=3.4, epsilon=0.0104, cutoff=6.0)), stress_definition="site"
+    )
+    run_md(atoms, NVE.model_copy(update={"time_ps": 0.02, "stresses_every_fs": 10}), tmp_path, progress=False)
+    frames = list(read_trajectory(tmp_path / "md.traj"))
+    named = [frame.info.get("stress_definition") for frame in frames if "stresses" in frame.calc.results]
+    assert named
+    assert set(named) == {"site"}
 
 
 def test_last_frame_is_the_exact_final_state(tmp_path):
