@@ -201,7 +201,7 @@ def test_what_is_wrong_with_the_data_is_said(data, tmp_path):
     energies = write(tmp_path / "energies.extxyz", molecules(6, forces=False))
     with pytest.raises(DataError, match=r"solved on forces, and training structure 0 of 4 has none"):
         train(make_job(tmp_path / "energies", energies, n_validation=2), progress=False)
-    with pytest.raises(ConfigError, match=r"may use 0\.0 GB"):
+    with pytest.raises(ConfigError, match=r"may use 1e-06 GB"):
         train(make_job(tmp_path / "small", data, model={"max_memory_GB": 1e-6}), progress=False)
     with pytest.raises(ConfigError, match=r"train\.start_from is for models that are trained in steps"):
         train(make_job(tmp_path / "start", data, train_keys={"start_from": "model.safetensors"}), progress=False)
@@ -215,3 +215,20 @@ def test_energies_are_not_needed(tmp_path):
     result = train(make_job(tmp_path / "run", file, model={"sigma": 20}), progress=False)
     assert result.metrics.energy_mae_meV_per_atom is None
     assert result.metrics.force_mae_meV_per_A > 0
+
+
+def test_structures_without_forces_are_left_out(tmp_path, capsys):
+    """NaN is a missing label here as in every training; the rest gives what it gives alone."""
+    few, more = molecules(20), molecules(20)
+    for atoms in molecules(25)[20:]:
+        results = {"energy": atoms.get_potential_energy(), "forces": np.full((len(atoms), 3), np.nan)}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        more.append(atoms)
+    held_back = write(tmp_path / "held_back.extxyz", molecules(30)[25:])
+    keys = {"validation": [held_back], "n_validation": None, "model": {"sigma": 20}}
+    alone, mixed = (
+        train(make_job(tmp_path / name, write(tmp_path / f"{name}.extxyz", structures), **keys))
+        for name, structures in (("alone", few), ("mixed", more))
+    )
+    assert "5 of 25 training structures have no forces and are left out" in capsys.readouterr().out
+    assert mixed.metrics.force_mae_meV_per_A == pytest.approx(alone.metrics.force_mae_meV_per_A, rel=1e-3)

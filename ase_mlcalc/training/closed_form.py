@@ -92,16 +92,30 @@ def _solved(job: TrainJob, data: DataSet, model: Model, report: ProgressReport) 
     baseline = fit_baseline(data.train, isolated)
     if not isinstance(model, Solvable):
         raise ModelError(f"model {model.name!r} cannot be solved for; see `wanted`")
-    model.solve(_samples(data.train, model, baseline), _samples(data.validation, model, baseline), report.say)
+    train, validation = (
+        _samples(_with_forces(frames, which, report), model, baseline)
+        for frames, which in ((data.train, "training"), (data.validation, "validation"))
+    )
+    model.solve(train, validation, report.say)
     return Derived(model, baseline)
 
 
+def _with_forces(frames: list[Frame], which: str, report: ProgressReport) -> list[Frame]:
+    """What can be solved on; isolated atoms have said all that they can.
+
+    Where no structure has forces, all are returned, so that ``solve`` says what it lacks.
+    """
+    bound = [frame for frame in frames if not is_isolated_atom(frame.atoms)]
+    labelled = [frame for frame in bound if frame.labels.forces is not None]
+    if labelled and len(labelled) < len(bound):
+        report.say(f"{len(bound) - len(labelled)} of {len(bound)} {which} structures have no forces and are left out")
+    return labelled or bound
+
+
 def _samples(frames: list[Frame], model: Model, baseline: Baseline) -> list[Sample]:
-    """Structures with their labels in the numbers of the model; isolated atoms have said all that they can."""
+    """Structures with their labels in the numbers of the model."""
     samples = []
     for frame in frames:
-        if is_isolated_atom(frame.atoms):
-            continue
         if frame.atoms.pbc.any() and not model.periodic:
             raise StructureError(
                 f"{frame.source} is periodic along {frame.atoms.pbc.tolist()}, and model {model.name!r} is for "
