@@ -20,11 +20,8 @@ from ase_mlcalc.model import Model, check_species, usable_device
 from ase_mlcalc.neighbors import NeighborList
 from ase_mlcalc.potential import Derived, Potential
 from ase_mlcalc.properties import SPECS, Properties
-from ase_mlcalc.virials import check_definition, virials
+from ase_mlcalc.virials import DEFAULT_STRESS_DEFINITION, check_definition, definition_at_hand, virials
 
-DEFAULT_STRESS_DEFINITION = "edge"
-LEARNED_STRESS_DEFINITION = "that of its labels"
-"""Of a potential that predicts per-atom stress itself; its checkpoint says which that is, if its data did."""
 DEFAULT_SKIN_ANGSTROM = 0.5
 
 
@@ -92,8 +89,8 @@ class MLCalculator(Calculator):
         if stress_definition != DEFAULT_STRESS_DEFINITION:
             check_definition(self.potential, stress_definition)
         given = self.potential.properties
-        learned = "stresses" in given and "forces" not in given
-        self.stress_definition = LEARNED_STRESS_DEFINITION if learned else stress_definition
+        at_hand = definition_at_hand(self.potential)
+        self.stress_definition = at_hand if stress_definition == DEFAULT_STRESS_DEFINITION else stress_definition
         self.evaluations = 0
         """How often the potential was evaluated."""
         self.extras: dict[str, Any] = {}
@@ -177,8 +174,7 @@ class MLCalculator(Calculator):
         results = _ase_arrays(properties, with_stress=has_volume(atoms))
         if "energy" in results:
             results["free_energy"] = results["energy"]
-        at_hand = self.stress_definition in (DEFAULT_STRESS_DEFINITION, LEARNED_STRESS_DEFINITION)
-        if at_hand or "stresses" not in results:
+        if self.stress_definition == definition_at_hand(self.potential) or "stresses" not in results:
             return results, extras, None
         del results["stresses"]
         for name in ("stresses_std", "stresses_uncertainty"):  # of the other definition

@@ -36,6 +36,7 @@ from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.evaluate import write_predictions
 from ase_mlcalc.training.metrics import compare_frames
 from ase_mlcalc.training.train import train
+from ase_mlcalc.virials import definition_at_hand
 
 
 class Plan(NamedTuple):
@@ -181,8 +182,9 @@ def run_demo(
     (out / "summary.json").unlink(missing_ok=True)
 
     held_back = dataset.load(train_job.data).validation
-    comparison = compare_frames(checkpoint.load(trained.checkpoint), held_back)
-    write_predictions(out / "training" / "predictions.extxyz", held_back, comparison)
+    potential = checkpoint.load(trained.checkpoint)
+    comparison = compare_frames(potential, held_back)
+    write_predictions(out / "training" / "predictions.extxyz", held_back, comparison, definition_at_hand(potential))
 
     console.rule("checks of the physics, on a structure held back")
     start = _start_structure(held_back)

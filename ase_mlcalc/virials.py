@@ -46,6 +46,10 @@ from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Clustered, Model
 from ase_mlcalc.potential import Derived, Potential, edge_gradient
 
+DEFAULT_STRESS_DEFINITION = "edge"
+LEARNED_STRESS_DEFINITION = "that of its labels"
+"""Of a potential that predicts per-atom stress itself; its checkpoint says which that is, if its data did."""
+
 
 class Definition(NamedTuple):
     """One way to split the stress over atoms."""
@@ -89,6 +93,12 @@ def virials(potential: Potential, graph: Graph, definition: str = "edge") -> Ten
 def available(model: Model) -> tuple[str, ...]:
     """The definitions that a model can give."""
     return tuple(name for name, definition in DEFINITIONS.items() if not definition.unavailable(model))
+
+
+def definition_at_hand(potential: Potential) -> str:
+    """How the ``stresses`` that a potential returns are split over atoms."""
+    predicts_them = "stresses" in potential.properties and "forces" not in potential.properties
+    return LEARNED_STRESS_DEFINITION if predicts_them else DEFAULT_STRESS_DEFINITION
 
 
 def check_definition(potential: Potential, definition: str) -> None:

@@ -102,6 +102,7 @@ def test_the_metrics_of_train_and_evaluate_agree(tmp_path):
     assert set(again.groups) == {"cluster", "crystal"}
     assert json.loads((tmp_path / "out/metrics.json").read_text())["n_structures"] == 7
     predicted = ase.io.read(tmp_path / "out/predictions.extxyz", index=":")
+    assert all(frame.info["stress_definition"] == "edge" for frame in predicted if "stresses" in frame.calc.results)
     labelled = ase.io.read(held_back, index=":")
     error = [abs(p.get_forces() - a.get_forces()).ravel() for p, a in zip(predicted, labelled, strict=True)]
     assert 1000 * np.concatenate(error).mean() == pytest.approx(again.force_mae_meV_per_A, rel=1e-5)

@@ -16,6 +16,7 @@ from ase_mlcalc.files import atomic_path, make_folder
 from ase_mlcalc.properties import SPECS
 from ase_mlcalc.training.figures import parity
 from ase_mlcalc.training.metrics import Comparison, Metrics, compare_frames, measure
+from ase_mlcalc.virials import definition_at_hand
 
 
 def evaluate_files(
@@ -62,13 +63,16 @@ def evaluate_files(
     make_folder(out)
     parity(out / "parity.png", comparison)
     if predictions:
-        write_predictions(out / "predictions.extxyz", frames, comparison)
+        write_predictions(out / "predictions.extxyz", frames, comparison, definition_at_hand(potential))
     metrics.write(out / "metrics.json", model=str(model_path), data=[str(path) for path in paths])
     return metrics
 
 
-def write_predictions(path: Path, frames: Sequence[Frame], comparison: Comparison) -> None:
-    """Write structures with predictions as results and labels as ``REF_*``, in eV, eV/Å and eV/Å³ (Voigt order)."""
+def write_predictions(path: Path, frames: Sequence[Frame], comparison: Comparison, stress_definition: str) -> None:
+    """Write structures with predictions as results and labels as ``REF_*``, in eV, eV/Å and eV/Å³ (Voigt order).
+
+    With per-atom stress, ``info`` says by which definition it is split over atoms.
+    """
     images = []
     for b, frame in enumerate(frames):
         atoms = frame.atoms.copy()
@@ -90,6 +94,8 @@ def write_predictions(path: Path, frames: Sequence[Frame], comparison: Compariso
                 atoms.set_array("REF_forces", label.numpy())
             else:
                 atoms.info[f"REF_{name}"] = label[0].numpy() if label.ndim > 1 else float(label[0])
+        if "stresses" in results:
+            atoms.info["stress_definition"] = stress_definition
         atoms.calc = SinglePointCalculator(atoms, **results)
         images.append(atoms)
     with atomic_path(path) as part:
