@@ -49,30 +49,19 @@ def read_npz(path: Path | str, *, energy_unit: str | None = None, length_unit: s
     """
     path = Path(path)
     arrays = _read(path)
+    _require_sound(arrays, path)
     energy_eV = _unit(arrays, "e_unit", energy_unit, E_UNIT, ENERGY_UNITS, path)
     length_A = _unit(arrays, "r_unit", length_unit, R_UNIT, LENGTH_UNITS, path)
     numbers, permutations_sn = arrays["z"].astype(int).ravel(), arrays["perms"].astype(np.int64)
     # a descriptor in another unit is x / length; weights go the other way, so that energies stay what they are
     points_md = torch.from_numpy(np.ascontiguousarray(arrays["R_desc"].T, dtype=np.float64)) / length_A
     weights_md = torch.from_numpy(np.ascontiguousarray(arrays["R_d_desc_alpha"], dtype=np.float64)) / -length_A
-    n_pairs = len(numbers) * (len(numbers) - 1) // 2
-    if (
-        points_md.shape != weights_md.shape
-        or points_md.shape[1] != n_pairs
-        or permutations_sn.shape[1:] != numbers.shape
-    ):
-        raise CheckpointError(
-            f"{path} is damaged: {len(numbers)} atoms, descriptors {tuple(points_md.shape)}, weights "
-            f"{tuple(weights_md.shape)} and permutations {permutations_sn.shape} do not fit together"
-        )
-    if not (points_md.isfinite().all() and weights_md.isfinite().all()):
-        raise CheckpointError(f"{path} is damaged: it holds NaN or Inf")
-    sigma, scale, constant = (float(arrays[name]) for name in ("sig", "std", "c"))
+    sigma, scale, constant = (float(arrays[name].item()) for name in ("sig", "std", "c"))
     try:
         config = SGDMLConfig(
             numbers=tuple(numbers.tolist()),
             sigma=(sigma / length_A,),
-            ridge=float(arrays.get("lam", 1e-10)),
+            ridge=float(arrays["lam"].item()) if "lam" in arrays else 1e-10,
             symmetries=len(permutations_sn) > 1,
         )
     except ValidationError as error:
@@ -158,7 +147,36 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                     raise CheckpointError(f"{path} {what}, which is not supported; train one without in the package")
             return {name: archive[name] for name in (*NEEDED, "lam", "e_unit", "r_unit") if name in names}
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"{path} is corrupt, truncated or no npz archive of plain arrays: {error}") from error
+        raise CheckpointError(
+            f"{path} is corrupt, truncated or no npz archive of plain arrays (what is pickled is never read); expected a "
+            "model file of the package sgdml"
+        ) from error
+
+
+def _require_sound(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Refuse arrays that are not numbers, do not fit together, or permute what cannot be permuted."""
+    shapes = {name: arrays[name].shape for name in NEEDED}
+    for name, array in arrays.items():
+        number = name not in ("e_unit", "r_unit")
+        if number and (array.dtype.kind not in "iuf" or not np.isfinite(array).all()):
+            raise CheckpointError(f"{path} is damaged: it holds NaN or Inf, or no numbers, in {name}")
+        if name in ("sig", "lam", "std", "c") and array.size != 1:
+            raise CheckpointError(f"{path} is damaged: {name} has shape {array.shape}, expected one number")
+    if not float(arrays["std"].item()) > 0:
+        raise CheckpointError(f"{path} is damaged: std, the scale of the energy, is {arrays['std'].item():g}")
+    n_atoms, n_points = arrays["z"].size, shapes["R_d_desc_alpha"][:1]
+    n_pairs = (n_atoms * (n_atoms - 1) // 2,)
+    fits = shapes["R_d_desc_alpha"] == n_points + n_pairs and shapes["R_desc"] == n_pairs + n_points
+    if not fits or shapes["perms"][1:] != (n_atoms,):
+        raise CheckpointError(
+            f"{path} is damaged: {n_atoms} atoms, descriptors {shapes['R_desc']}, weights {shapes['R_d_desc_alpha']} "
+            f"and permutations {shapes['perms']} do not fit together"
+        )
+    numbers, permutations_sn = arrays["z"].ravel(), arrays["perms"].astype(np.int64)
+    if not (np.sort(permutations_sn, axis=1) == np.arange(n_atoms)).all() or not len(permutations_sn):
+        raise CheckpointError(f"{path} is damaged: perms are not permutations of {n_atoms} atoms, counted from 0")
+    if not (numbers[permutations_sn] == numbers).all():
+        raise CheckpointError(f"{path} is damaged: perms exchange atoms of different elements")
 
 
 def _unit(
