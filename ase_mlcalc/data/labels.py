@@ -155,7 +155,7 @@ def _kinetic_stresses(atoms: Atoms, label: str) -> NDArray[np.float64]:
     if not atoms.has("momenta"):
         raise DataError(
             f"{label} is said to hold the kinetic part, but the structure has no momenta to take it out with; add "
-            "them, or set keys.stress_includes_kinetic = false if the labels are the potential part"
+            "them, or set data.keys.stress_includes_kinetic = false if the labels are the potential part"
         )
     momenta = atoms.get_momenta()
     return -np.einsum("n,na,nb->nab", 1 / atoms.get_masses(), momenta, momenta) / atoms.get_volume()
