@@ -148,8 +148,8 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             return {name: archive[name] for name in (*NEEDED, "lam", "e_unit", "r_unit") if name in names}
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(
-            f"{path} is corrupt, truncated or no npz archive of plain arrays (what is pickled is never read); expected a "
-            "model file of the package sgdml"
+            f"{path} is corrupt, truncated or no npz archive of plain arrays (what is pickled is never read); expected "
+            "a model file of the package sgdml"
         ) from error
 
 

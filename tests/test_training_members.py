@@ -190,6 +190,14 @@ def test_a_failure_side_by_side_is_one_line(no_pictures, tmp_path, mixed, monkey
     assert "\n" not in str(caught.value)
 
 
+def test_the_reason_of_a_failure_is_found_among_lines_of_others(tmp_path):
+    """Of a command that was killed, workers may live on and write to the same file."""
+    output = tmp_path / "output.txt"
+    output.write_text("epoch 1\nase-mlcalc: another process is writing here\nepoch 2\n")
+    with pytest.raises(MLCalcError, match=r"member 2 ended with status 1: another process is writing here; see"):
+        members._require_success(2, 1, output)
+
+
 # ----- bootstrap ------------------------------------------------------------------------------------------------------
 
 

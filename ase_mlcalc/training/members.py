@@ -179,7 +179,9 @@ def _require_success(number: int, status: int, output: Path) -> None:
     if status == 0:
         return
     lines = output.read_text(encoding="utf-8", errors="replace").splitlines() or ["no message"]
-    reason = lines[-1].removeprefix("ase-mlcalc: ")
+    # another process, left over from a command that was killed, may still be writing its progress there
+    errors = [line for line in lines if line.startswith("ase-mlcalc: ")]
+    reason = (errors or lines)[-1].removeprefix("ase-mlcalc: ")
     raise MLCalcError(f"member {number} ended with status {status}: {reason}; see {output}")
 
 
