@@ -36,7 +36,8 @@ class ElementMetrics(BaseModel):
 class Errors(BaseModel):
     """Errors over a set of structures; ``None`` where it has no such label or the potential no such property.
 
-    Force and stress errors are over components, energy errors are divided by the number of atoms of the structure.
+    Force errors are over components, stress errors over the nine components of the tensor (shear ones count twice, so
+    that the RMSE does not depend on the axes); energy errors are divided by the number of atoms of the structure.
     Per-atom stresses are compared as they are stored, divided by the total volume.  For their coefficient of
     determination R² and the standardised errors, each of the six components is divided by the standard deviation that
     its labels have in the set; then it is averaged over components, of which xx, yy, zz are called normal and yz, xz,
