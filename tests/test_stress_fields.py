@@ -438,6 +438,12 @@ def test_models_without_virials_are_refused(copper, tmp_path):
         write_stress_folder(forces, tmp_path / "copper.traj", tmp_path / "out")
 
 
+def test_another_definition_than_that_of_the_calculator_is_refused(copper, tmp_path):
+    ase.io.write(tmp_path / "copper.traj", copper)
+    with pytest.raises(ConfigError, match=r"definition 'edge', not 'site'; make it with"):
+        write_stress_folder(calculator("eam"), tmp_path / "copper.traj", tmp_path / "out", definition="site")
+
+
 # ----- files -----
 
 

@@ -30,6 +30,7 @@ from ase_mlcalc.stress.kinetic import kinetic_stresses
 from ase_mlcalc.stress.pictures import atoms_plot, histogram_plot, profile_plot, slice_plot
 from ase_mlcalc.stress.planes import Planes
 from ase_mlcalc.stress.write import FORMATS, write_field
+from ase_mlcalc.virials import LEARNED_STRESS_DEFINITION
 
 Array = NDArray[np.float64]
 
@@ -180,6 +181,10 @@ class _AtomicStress:
     def __init__(self, calc: Calculator, definition: str | None, kinetic: bool | None) -> None:
         self.calc, self.kinetic = calc, kinetic
         own = calc.stress_definition if isinstance(calc, MLCalculator) else None
+        if own is not None and definition not in (None, own):
+            learned = own == LEARNED_STRESS_DEFINITION
+            todo = "leave it out" if learned else f"make it with MLCalculator(..., stress_definition={definition!r})"
+            raise ConfigError(f"the calculator splits the stress by definition {own!r}, not {definition!r}; {todo}")
         self.definition = own or definition or f"that of {type(calc).__name__}"
         self.n_frames = self.n_atoms = 0
         self._totals: list[Array] = []
