@@ -205,7 +205,7 @@ def _package_of_that_name(files: list[Path], n_train: int, sigma: float, out: Pa
     seconds = json.loads(done.stdout.splitlines()[-1])["wall_s"]
     with np.load(out / "predictions.npz") as predicted, np.load(files[1]) as test:
         error = np.abs(predicted["F"] - test["forces"]).mean()
-    return error * KCAL_PER_MOL_IN_MEV, seconds
+    return float(error) * KCAL_PER_MOL_IN_MEV, seconds
 
 
 # ----------------------------------------------------------------------------------------------------------------------
