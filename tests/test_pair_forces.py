@@ -128,6 +128,12 @@ def test_the_command_line_draws_and_writes(tmp_path, capsys):
     words = ["pair-forces", tmp_path / "model.safetensors", tmp_path / "sic.extxyz", "--out", tmp_path / "pairs.png"]
     assert main([*map(str, words), "--csv", str(tmp_path / "pairs.csv")]) == 0
     assert (tmp_path / "pairs.png").read_bytes().startswith(PNG)
+    assert capsys.readouterr().out.split() == [
+        "wrote",
+        str(tmp_path / "pairs.png"),
+        "wrote",
+        str(tmp_path / "pairs.csv"),
+    ]
     with open(tmp_path / "pairs.csv") as file:
         rows = list(csv.DictReader(file))
     pairs = pair_forces(MLCalculator(potential("stillinger_weber")), silicon_carbide())
@@ -139,6 +145,8 @@ def test_the_command_line_draws_and_writes(tmp_path, capsys):
         assert (tmp_path / name).read_bytes().startswith(start)
     assert main([*map(str, words[:-1]), str(tmp_path / "pairs.jpeg")]) == 1
     assert "ends in .png, .pdf, .svg" in capsys.readouterr().err
+    assert main([*map(str, words), "--index", "7"]) == 1
+    assert "has no structure 7" in capsys.readouterr().err
     words[2] = tmp_path / "absent.xyz"
     assert main([*map(str, words)]) == 1
     assert "no structure at" in capsys.readouterr().err

@@ -356,9 +356,10 @@ def pair_forces(
 
     pairs = forces_of_pairs(MLCalculator(model), _one_structure(structure, index))
     pair_force_plot(out, pairs)
+    typer.echo(f"wrote {out}")
     if csv is not None:
         write_csv(csv, pairs)
-    typer.echo(f"wrote {out}")
+        typer.echo(f"wrote {csv}")
 
 
 @app.command()
@@ -396,6 +397,8 @@ def _one_structure(path: Path, index: int) -> "Atoms":
         atoms = read(path, index=index)
     except FileNotFoundError as error:
         raise DataError(f"no structure at {path}; give a file that ASE reads") from error
+    except (IndexError, StopIteration) as error:
+        raise DataError(f"{path} has no structure {index}; they count from 0, from the end from -1") from error
     except Exception as error:  # ASE's readers raise anything
         raise DataError(f"ASE cannot read structure {index} of {path} ({type(error).__name__}: {error})") from error
     assert isinstance(atoms, Atoms)

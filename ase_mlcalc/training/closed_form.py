@@ -12,7 +12,7 @@ from ase.data import atomic_numbers
 
 from ase_mlcalc import checkpoint
 from ase_mlcalc.data.baseline import fit_baseline
-from ase_mlcalc.data.frames import Frame, Sample, to_sample
+from ase_mlcalc.data.frames import Frame, Sample, sources_of_labels, to_sample
 from ase_mlcalc.data.geometry import is_isolated_atom
 from ase_mlcalc.errors import ConfigError, ModelError, StructureError
 from ase_mlcalc.files import make_folder, write_text
@@ -23,8 +23,8 @@ from ase_mlcalc.training import state as states
 from ase_mlcalc.training.config import TrainJob, changed_keys, resolve_model, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
 from ase_mlcalc.training.figures import parity
-from ase_mlcalc.training.loop import TrainResult, point_out_problems
-from ase_mlcalc.training.metrics import Metrics, compare, measure
+from ase_mlcalc.training.loop import TrainResult, point_out_problems, read_result
+from ase_mlcalc.training.metrics import compare, measure
 from ase_mlcalc.training.progress import ProgressReport
 from ase_mlcalc.training.state import CHECKPOINT_FILE, STATE_FILE
 
@@ -140,6 +140,8 @@ def _finish(
         "data": [str(path) for path in job.data.train],
         "data_sha256": fingerprint,
         "n_training_structures": len(data.train),
+        "labels": sources_of_labels(data.train, ("energy", "forces")),
+        "label_keys": job.data.keys.model_dump(mode="json"),
         "job": _identity(job),
     }
     checkpoint.save(potential, folder / CHECKPOINT_FILE, provenance)
@@ -183,5 +185,4 @@ def _finished(job: TrainJob, fingerprint: str) -> TrainResult | None:
         )
     if not (job.output / "metrics.json").exists():
         return None
-    raw = json.loads((job.output / "metrics.json").read_text(encoding="utf-8"))
-    return TrainResult(path, Metrics.model_validate(raw), raw["epochs"], raw["minutes"], raw["stopped"])
+    return read_result(job.output)
