@@ -31,6 +31,11 @@ from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph, isolated_atoms
 from ase_mlcalc.model import Model, MoleculeConfig, in_order
 from ase_mlcalc.properties import Properties
 
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+"""Components of a symmetric tensor in ASE's order."""
+FROM_VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
+"""Where the nine components of the full tensor are among the six."""
+
 DERIVED_FROM: dict[str, frozenset[str]] = {
     "energies": frozenset({"energy", "energies", "forces", "stress", "stresses"}),
     "energy": frozenset({"energy", "forces", "stress", "stresses"}),
@@ -234,14 +239,14 @@ def edge_mechanics(graph: Graph, g_pc: Tensor) -> tuple[Tensor, Tensor]:
     stresses : (N, 3, 3) eV/Å³
         Definition ``edge``, symmetric; NaN for atoms of structures without volume.
     """
-    r_pc = graph.vectors.detach().double()
-    half_w_pab = 0.25 * (r_pc[:, :, None] * g_pc[:, None, :] + g_pc[:, :, None] * r_pc[:, None, :])
-    both_pk = torch.cat([g_pc, half_w_pab.flatten(1)], dim=1)  # one gather for forces and stresses
-    blank_nk = both_pk.new_zeros(graph.n_atoms, 12)
+    r_p, g_p = graph.vectors.detach().double().unbind(dim=1), g_pc.unbind(dim=1)
+    quarter_w_p = [0.25 * (r_p[a] * g_p[b] + r_p[b] * g_p[a]) for a, b in VOIGT]
+    both_pk = torch.stack([*g_p, *quarter_w_p], dim=1)  # one gather for forces and stresses
+    blank_nk = both_pk.new_zeros(graph.n_atoms, 3 + len(VOIGT))
     at_center = blank_nk.index_add(0, graph.centers, both_pk)
     at_neighbor = blank_nk.index_add(0, graph.neighbors, both_pk)
     forces = at_center[:, :3] - at_neighbor[:, :3]
-    virials = (at_center[:, 3:] + at_neighbor[:, 3:]).reshape(-1, 3, 3)
+    virials = (at_center[:, 3:] + at_neighbor[:, 3:])[:, FROM_VOIGT].reshape(-1, 3, 3)
     return forces, _per_volume(graph, virials)
 
 
