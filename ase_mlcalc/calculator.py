@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ase_mlcalc import checkpoint
 from ase_mlcalc.ensemble import Ensemble, derived_members, spread
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
-from ase_mlcalc.graph import Graph, from_atoms, has_volume
+from ase_mlcalc.graph import Graph, describe_flat_cell, from_atoms, has_volume
 from ase_mlcalc.model import Model, check_species, usable_device
 from ase_mlcalc.neighbors import NeighborList
 from ase_mlcalc.potential import Derived, Potential
@@ -115,9 +115,8 @@ class MLCalculator(Calculator):
             self.results |= self._stresses_by_definition(self._graph)
         for name in properties or ():
             if name in ("stress", "stresses") and name in self.implemented_properties and name not in self.results:
-                rank = np.linalg.matrix_rank(self._current_atoms().cell.array)
                 raise PropertyNotImplementedError(
-                    f"{name} needs a cell with three independent vectors, this one has rank {rank}; "
+                    f"{name} needs a cell with three independent vectors, {describe_flat_cell(self._current_atoms())}; "
                     "set atoms.cell (a volume is never invented)"
                 )
 
@@ -186,6 +185,13 @@ class MLCalculator(Calculator):
         atomic = virials(self.potential, graph, self.stress_definition)
         stresses = 0.5 * (atomic + atomic.mT) / torch.linalg.det(graph.cell[0]).abs()
         return _ase_arrays(Properties(stresses=stresses), with_stress=True)
+
+
+def definition_of(calculator: Calculator) -> str:
+    """How a calculator splits the stress over atoms, as far as it says: what files with per-atom stress name."""
+    if isinstance(calculator, MLCalculator):
+        return calculator.stress_definition
+    return f"that of {type(calculator).__name__}"
 
 
 def _ase_arrays(properties: Properties, *, with_stress: bool) -> dict[str, Any]:

@@ -106,6 +106,12 @@ def has_volume(atoms: Atoms) -> bool:
     return bool(abs(np.linalg.det(atoms.cell.array)) > SMALLEST_VOLUME_A3)
 
 
+def describe_flat_cell(atoms: Atoms) -> str:
+    """What is wrong with the cell of a structure without a volume, for messages."""
+    cell = atoms.cell.array
+    return f"this one has rank {np.linalg.matrix_rank(cell)} and spans {abs(np.linalg.det(cell)):.1g} Å³"
+
+
 def _refuse_overlaps(centers: np.ndarray, neighbors: np.ndarray, vectors: np.ndarray) -> None:
     if len(vectors) == 0:
         return

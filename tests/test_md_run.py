@@ -118,9 +118,10 @@ def test_frames_hold_results_and_sampled_stresses(tmp_path):
     frames = {frame.info["step"]: frame for frame in read_trajectory(tmp_path / "md.traj")}
     assert sorted(frames) == sorted({*range(0, 101, 10), 0, 25, 50, 75, 100})
     assert [step for step, frame in frames.items() if "stresses" in frame.calc.results] == [0, 25, 50, 75, 100]
-    assert not any(
-        "stress_definition" in frame.info for frame in frames.values()
-    )  # ASE's calculator has no name for it
+    named = {
+        step: frame.info["stress_definition"] for step, frame in frames.items() if "stress_definition" in frame.info
+    }
+    assert named == dict.fromkeys([0, 25, 50, 75, 100], "that of LennardJones")
     results = frames[75].calc.results
     assert np.allclose(results["stresses"].sum(axis=0), results["stress"], atol=1e-12)
     assert {"energy", "forces"} <= frames[10].calc.results.keys()
@@ -137,6 +138,16 @@ def test_frames_say_how_the_stress_is_split(tmp_path):
     named = [frame.info.get("stress_definition") for frame in frames if "stresses" in frame.calc.results]
     assert named
     assert set(named) == {"site"}
+
+
+def test_frames_do_not_inherit_a_definition(tmp_path):
+    atoms = argon()
+    atoms.info["stress_definition"] = "that of the labels"
+    atoms.calc = LennardJones(sigma=3.4, epsilon=0.0104, rc=6.0)
+    run_md(atoms, NVE.model_copy(update={"time_ps": 0.02, "stresses_every_fs": 10}), tmp_path, progress=False)
+    for frame in read_trajectory(tmp_path / "md.traj"):
+        expected = "that of LennardJones" if "stresses" in frame.calc.results else None
+        assert frame.info.get("stress_definition") == expected
 
 
 def test_last_frame_is_the_exact_final_state(tmp_path):

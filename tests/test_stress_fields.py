@@ -302,7 +302,7 @@ def test_binned_takes_any_calculator(dimer):
     np.testing.assert_allclose(
         field.stress.total.mean(axis=(0, 1, 2)).reshape(3, 3), atoms.get_stress(voigt=False), atol=1e-15
     )
-    assert field.definition is None
+    assert field.definition == "that of LennardJones"
 
 
 # ----- averages -----
@@ -384,6 +384,13 @@ def test_structures_without_stress_are_refused(eam, copper):
             local_stress(method, eam, still, kinetic=True)
         with pytest.raises(StructureError, match=r"frame 1: .*needs velocities"):
             local_stress(method, eam, [copper, still])
+
+
+def test_hardy_between_whose_points_structure_is_missed(eam, copper):
+    spacing = 1 / np.linalg.norm(np.linalg.inv(copper.cell.array)[:, 2]) / 8
+    local_stress(Hardy(Grid.along(2, 8), 1.001 * spacing), eam, copper)
+    with pytest.raises(ConfigError, match="misses structure between the points"):
+        local_stress(Hardy(Grid.along(2, 8), 0.999 * spacing), eam, copper)
 
 
 def test_atoms_outside_an_open_cell(eam, slab):
@@ -487,6 +494,19 @@ def test_vtk(some_field, tmp_path):
     np.testing.assert_allclose(tensors[2, 0, 1], some_field.stress.total[1, 0, 2] / units.GPa)
 
 
+def test_binned_fields_carry_their_definition_into_every_file(copper, tmp_path):
+    model_class = lookup("eam")
+    calc = MLCalculator(model_class(model_class.Config()), stress_definition="center")
+    field = local_stress(Binned(Grid.along(2, 4)), calc, copper)
+    for ending in ("npz", "csv", "vtk"):
+        write_field(field, tmp_path / f"field.{ending}")
+    with np.load(tmp_path / "field.npz", allow_pickle=False) as file:
+        assert file["definition"] == "center"
+    rows = list(csv.DictReader((tmp_path / "field.csv").read_text().splitlines()))
+    assert [row["stress_definition"] for row in rows] == ["center"] * 4
+    assert b"by definition center" in (tmp_path / "field.vtk").read_bytes().splitlines()[1]
+
+
 def test_other_endings(some_field, tmp_path):
     with pytest.raises(ValueError, match=r"\.npz, \.csv, \.vtk"):
         write_field(some_field, tmp_path / "field.xlsx")
@@ -557,6 +577,9 @@ def test_command_with_another_calculator(files, capsys):
     assert main(["stress", *words, "--field", "bins", "--bins", "4"]) == 0
     frame = ase.io.read(out / "stresses.extxyz", 0)
     assert frame.info["stress_definition"] == "that of LennardJones"
+    assert main(["stress", *words, "--field", "bins", "--bins", "4", "--definition", "half of each pair"]) == 0
+    assert json.loads((out / "summary.json").read_text())["field"]["stress_definition"] == "half of each pair"
+    assert (out / "field.csv").read_text().splitlines()[-1].endswith(",half of each pair")
     source = ase.io.read(files / "run.extxyz", 0)
     source.calc = LennardJonesOfASE(sigma=2.3, rc=6.0)
     np.testing.assert_allclose(frame.get_stresses(), source.get_stresses(), rtol=1e-9)
@@ -593,6 +616,22 @@ def test_command_refuses(files, capsys, change, options, reason):
     assert re.search(reason, line), line
     assert line.count("\n") == 1
     assert not list((files / "out").glob("*")) if (files / "out").exists() else True
+
+
+def test_stresses_of_another_sign_are_refused(files, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(files))
+    (files / "opposite.py").write_text(
+        "from ase.calculators.lj import LennardJones\n"
+        "class Opposite(LennardJones):\n"
+        "    def calculate(self, *words, **named):\n"
+        "        super().calculate(*words, **named)\n"
+        "        self.results['stresses'] = -self.results['stresses']\n"
+    )
+    words = ["--argument", "sigma=2.3", "--argument", "rc=6.0", "--out", str(files / "out")]
+    assert main(["stress", "opposite:Opposite", str(files / "run.extxyz"), *words]) == 1
+    assert "Opposite miss its stress" in capsys.readouterr().err
+    assert main(["stress", "opposite:Absent", str(files / "run.extxyz"), *words]) == 1
+    assert "MODEL = 'opposite:Absent' cannot be imported" in capsys.readouterr().err
 
 
 def test_command_without_trajectory(files, capsys):

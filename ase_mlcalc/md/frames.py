@@ -12,8 +12,7 @@ from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 class FrameFile:
     """Writes frames of one stage: float64 positions and momenta, and the given calculator results.
 
-    ``info`` of a frame has ``step`` and ``time_ps``, and with per-atom stress its ``stress_definition`` where that is
-    known.
+    ``info`` of a frame has ``step`` and ``time_ps``, and with per-atom stress its ``stress_definition``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,6 +38,7 @@ class FrameFile:
         frame = atoms.copy()
         frame.info |= {"step": step, "time_ps": time_ps}
         given = {name: value for name, value in results.items() if value is not None}
+        frame.info.pop("stress_definition", None)  # of the stresses that the starting structure was read with
         if "stresses" in given and stress_definition is not None:
             frame.info["stress_definition"] = stress_definition
         if given:

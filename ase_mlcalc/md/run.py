@@ -11,7 +11,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.md.md import MolecularDynamics
 from numpy.typing import NDArray
 
-from ase_mlcalc.calculator import MLCalculator
+from ase_mlcalc.calculator import MLCalculator, definition_of
 from ase_mlcalc.errors import ConfigError, ModelError, NumericalError, StructureError
 from ase_mlcalc.graph import has_volume
 from ase_mlcalc.md.config import MDConfig
@@ -193,8 +193,7 @@ def _write_frame(atoms: Atoms, step: int, config: MDConfig, frames: FrameFile, *
         "stress": quantity(atoms, "stress") if with_stress else None,
         "stresses": quantity(atoms, "stresses") if with_stress and with_stresses else None,
     }
-    definition = atoms.calc.stress_definition if isinstance(atoms.calc, MLCalculator) else None
-    frames.write(atoms, step, step * config.timestep_fs / 1000.0, results, definition)
+    frames.write(atoms, step, step * config.timestep_fs / 1000.0, results, definition_of(atoms.calc))
 
 
 def _keep_evidence(atoms: Atoms, good: _State | None, config: MDConfig, frames: FrameFile, failed_path: Path) -> None:

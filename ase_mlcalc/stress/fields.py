@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
-from ase_mlcalc.calculator import MLCalculator
+from ase_mlcalc.calculator import definition_of
 from ase_mlcalc.errors import ConfigError, DataError, StructureError
 from ase_mlcalc.stress.average import BlockMeans, bytes_needed, free_bytes
 from ase_mlcalc.stress.binned import Binned
@@ -73,7 +73,7 @@ class StressField:
     n_blocks: int
     """Blocks of frames behind the standard errors, see `BlockMeans`."""
     definition: str | None = None
-    """Definition of per-atom stress, where that was binned and where it is known."""
+    """Definition of per-atom stress, where that was binned."""
 
     @property
     def axis(self) -> int | None:
@@ -169,9 +169,7 @@ class FieldAverage:
         )
 
     def _definition(self) -> str | None:
-        if isinstance(self.localisation, Binned) and isinstance(self.calc, MLCalculator):
-            return self.calc.stress_definition
-        return None
+        return definition_of(self.calc) if isinstance(self.localisation, Binned) else None
 
 
 def local_stress(

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ase_mlcalc.calculator import MLCalculator
+from ase_mlcalc.calculator import MLCalculator, definition_of
 from ase_mlcalc.errors import ConfigError, DataError, StructureError
 from ase_mlcalc.files import atomic_path, write_text
 from ase_mlcalc.stress.binned import Binned
@@ -37,6 +38,8 @@ Array = NDArray[np.float64]
 AXES = {"x": 0, "y": 1, "z": 2, "a": 0, "b": 1, "c": 2}
 STRESSES, SUMMARY = "stresses.extxyz", "summary.json"
 _MOST_ATOMS_IN_HISTOGRAM = 1_000_000
+_SUM_TOLERANCE = 1e-3
+"""Of what sums over atoms may miss of the stress: more than rounding in float32, less than any mistake."""
 
 
 def localisation_named(name: str, bins: str, axis: str = "z", radius_A: float = 4.0) -> Localisation:
@@ -132,8 +135,8 @@ def write_stress_folder(
     ------
     DataError, StructureError, ConfigError
         A trajectory that cannot be read or has no frames; frames without a cell of rank 3, or without velocities where
-        the kinetic part is asked for (the message names the frame); a calculator without per-atom stress, or a grid
-        that does not fit into memory.
+        the kinetic part is asked for (the message names the frame); a calculator without per-atom stress, or whose
+        ``stresses`` do not sum to its stress; a grid that does not fit into memory.
     """
     out = Path(out)
     if "stresses" not in calc.implemented_properties:
@@ -158,6 +161,8 @@ def write_stress_folder(
         if last is None:
             raise DataError(f"{trajectory} holds no structure at index {index!r}; give one with structures")
     field = None if average is None else average.result()
+    if field is not None and field.definition is not None:
+        field = replace(field, definition=atomic.definition)
     files = [out / STRESSES, out / "histogram.png", out / "atoms.png"]
     histogram_plot(files[1], *atomic.sample())
     atoms_plot(files[2], last[0], last[1].columns["stresses"])
@@ -180,12 +185,12 @@ class _AtomicStress:
 
     def __init__(self, calc: Calculator, definition: str | None, kinetic: bool | None) -> None:
         self.calc, self.kinetic = calc, kinetic
-        own = calc.stress_definition if isinstance(calc, MLCalculator) else None
-        if own is not None and definition not in (None, own):
+        own = definition_of(calc)
+        if isinstance(calc, MLCalculator) and definition not in (None, own):
             learned = own == LEARNED_STRESS_DEFINITION
             todo = "leave it out" if learned else f"make it with MLCalculator(..., stress_definition={definition!r})"
             raise ConfigError(f"the calculator splits the stress by definition {own!r}, not {definition!r}; {todo}")
-        self.definition = own or definition or f"that of {type(calc).__name__}"
+        self.definition = definition or own
         self.n_frames = self.n_atoms = 0
         self._totals: list[Array] = []
         self._kinetic_totals: list[Array] = []
@@ -205,7 +210,7 @@ class _AtomicStress:
             columns["kinetic_stresses"] = kinetic_stresses(frame)
             self._kinetic_totals.append(columns["kinetic_stresses"].sum(axis=0))
         self._totals.append(stress)
-        self._worst_sum = max(self._worst_sum, float(np.abs(stresses.sum(axis=0) - stress).max()))
+        self._worst_sum = max(self._worst_sum, self._missing(stresses, stress))
         if self.n_atoms + len(frame) <= _MOST_ATOMS_IN_HISTOGRAM or not self._symbols:
             self._symbols.append(np.array(frame.get_chemical_symbols()))
             self._stresses_GPa.append(stresses * len(frame) / units.GPa)
@@ -214,6 +219,18 @@ class _AtomicStress:
         info = {key: v for key, v in frame.info.items() if isinstance(v, str | bool | int | float)}
         info |= {"stress": voigt_6_to_full_3x3_stress(stress), "stress_definition": self.definition}
         return _Written(columns, info)
+
+    def _missing(self, stresses: Array, stress: Array) -> float:
+        """eV/Å³, by how much the atoms miss the stress of the structure; far off, they are something else."""
+        missing = float(np.abs(stresses.sum(axis=0) - stress).max())
+        allowed = _SUM_TOLERANCE * max(float(np.linalg.norm(stresses, axis=0).max()), float(np.abs(stress).max()))
+        if missing > allowed:
+            raise ConfigError(
+                f"the per-atom stresses of {type(self.calc).__name__} miss its stress by {missing:.2e} eV/Å³, expected "
+                f"at most {allowed:.0e}: they have another sign, order or volume than ASE's; `ase-mlcalc check` tells "
+                "more"
+            )
+        return missing
 
     def sample(self) -> tuple[NDArray[np.str_], Array]:
         """Elements and stresses in GPa (by V/N) of all atoms, or of as many as a histogram needs."""
@@ -261,6 +278,7 @@ def _describe(field: StressField) -> dict[str, Any]:
     described: dict[str, Any] = {
         "method": field.name,
         "shape": list(field.grid.shape),
+        "stress_definition": field.definition,
         "kinetic_part": field.stress.kinetic is not None,
         "blocks_for_errors": field.n_blocks,
         "mean_GPa": dict(zip(field.components, mean.tolist(), strict=True)),

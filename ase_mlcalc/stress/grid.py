@@ -9,7 +9,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from ase_mlcalc.errors import ConfigError, StructureError
-from ase_mlcalc.graph import has_volume
+from ase_mlcalc.graph import describe_flat_cell, has_volume
 from ase_mlcalc.stress.kinetic import kinetic_stresses
 
 Array = NDArray[np.float64]
@@ -74,7 +74,7 @@ def require_volume(atoms: Atoms) -> None:
     """Raise `StructureError` where there is no stress for lack of a volume."""
     if not has_volume(atoms):
         raise StructureError(
-            f"local stress needs a cell with three independent vectors, this one has rank {atoms.cell.rank}; "
+            f"local stress needs a cell with three independent vectors, {describe_flat_cell(atoms)}; "
             "set atoms.cell (a volume is never invented)"
         )
 

@@ -70,6 +70,7 @@ class Hardy:
 
     def _spread(self, atoms: Atoms, start: Array, vectors: Array, virials: Array) -> Array:
         """Amounts of lines (or of points: lines of no length) seen from all points of the grid."""
+        self._check_radius(atoms)
         view = _view(self.grid, atoms)
         low, count = self._points_near(view, start, vectors, atoms)
         total = np.zeros((self.grid.n_bins, virials.shape[1]))
@@ -78,6 +79,15 @@ class Hardy:
             size = (self.grid.n_bins, part.stop - part.start)
             total += coo_array((seen, (bins, line)), shape=size).tocsr() @ virials[part]
         return total * (NORM[view.dimensions] / (self.radius**view.dimensions * view.averaged_over))
+
+    def _check_radius(self, atoms: Atoms) -> None:
+        heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
+        spacing = max(height / n for height, n in zip(heights, self.grid.shape, strict=True) if n > 1)
+        if self.radius < spacing:
+            raise ConfigError(
+                f"a Hardy field of radius {self.radius:g} Å misses structure between the points of its grid, which are "
+                f"{spacing:.3g} Å apart; take a radius of at least that, or more bins"
+            )
 
     def _points_near(
         self, view: "_View", start: Array, vectors: Array, atoms: Atoms

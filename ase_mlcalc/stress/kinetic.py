@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, Voronoi
 
 from ase_mlcalc.errors import StructureError
-from ase_mlcalc.graph import has_volume
+from ase_mlcalc.graph import describe_flat_cell, has_volume
 
 Array = NDArray[np.float64]
 
@@ -130,8 +130,8 @@ def local_stresses_GPa(atoms: Atoms, *, part: Literal["total", "potential", "kin
 def _require(atoms: Atoms, *, velocities: bool = False) -> None:
     if not has_volume(atoms):
         raise StructureError(
-            f"stress needs a cell with three independent vectors, this one has rank {atoms.cell.rank}; set atoms.cell "
-            "(a volume is never invented)"
+            f"stress needs a cell with three independent vectors, {describe_flat_cell(atoms)}; set atoms.cell (a "
+            "volume is never invented)"
         )
     if velocities and not atoms.has("momenta"):
         raise StructureError(

@@ -23,7 +23,7 @@ def write_field(field: StressField, path: Path | str) -> None:
     field : StressField
     path : path
         ``.npz``: all arrays in eV/Å³ and Å, to be read with ``numpy.load``.
-        ``.csv``: one row a bin, in GPa and Å.
+        ``.csv``: one row a bin, in GPa and Å; of binned per-atom stress, the last column is its definition.
         ``.vtk``: a structured grid in GPa and Å, for any cell (ParaView, VisIt, OVITO).
 
     Raises
@@ -68,8 +68,9 @@ def _write_csv(field: StressField, path: Path) -> None:
                 columns[f"{component}_{part}_GPa"] = values[..., k].ravel() / units.GPa
     with open(path, "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(columns)
-        rows.writerows([f"{value:.8g}" for value in row] for row in zip(*columns.values(), strict=True))
+        last = [] if field.definition is None else [field.definition]
+        rows.writerow([*columns, *(["stress_definition"] if last else [])])
+        rows.writerows([*(f"{value:.8g}" for value in row), *last] for row in zip(*columns.values(), strict=True))
 
 
 def _write_vtk(field: StressField, path: Path) -> None:
@@ -83,7 +84,9 @@ def _write_vtk(field: StressField, path: Path) -> None:
 
     with open(path, "wb") as file:
         file.write(b"# vtk DataFile Version 3.0\n")
-        file.write(f"{field.name}: stress in GPa, positive under tension, positions in angstrom\n".encode())
+        definition = "" if field.definition is None else f" by definition {field.definition}"
+        title = f"{field.name}: stress in GPa{definition}, positive under tension, positions in angstrom"
+        file.write(f"{title.encode('ascii', 'replace').decode()[:255]}\n".encode())
         file.write(b"BINARY\nDATASET STRUCTURED_GRID\n")
         file.write(f"DIMENSIONS {' '.join(map(str, field.grid.shape))}\nPOINTS {n} double\n".encode())
         file.write(flat(field.positions))
