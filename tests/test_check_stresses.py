@@ -21,6 +21,7 @@ from ase_mlcalc.cli.verbs import app
 from ase_mlcalc.model import lookup
 from ase_mlcalc.models.lennard_jones import LennardJones, LennardJonesConfig
 from ase_mlcalc.testing import ModelSubject, check_mechanics, check_stresses
+from ase_mlcalc.testing.calculators import measure_calculator
 
 
 def argon(repeat=1):
@@ -201,6 +202,11 @@ def test_a_model_without_energy_or_forces_is_skipped_where_these_are_needed():
     rows = outcomes(check_stresses(calculator, argon()))
     assert rows["rotated"] == rows["sum_over_atoms"] == rows["supercell"] == "passed"
     assert rows["finite_strain"] == rows["planes"] == "skipped"
+    flat = argon()
+    flat.cell[2], flat.pbc = flat.cell[0], False
+    with_nothing_to_compare = {"translation", "rotation", "cached", "not_stale", "order_of_asking", "sum_rules"}
+    skipped = {row.name for row in measure_calculator(calculator, flat) if row.outcome == "skipped"}
+    assert skipped >= with_nothing_to_compare
 
 
 def test_a_declared_jump_is_skipped():
@@ -256,6 +262,9 @@ def test_verb_on_a_checkpoint(files):
     assert "one atom crystal" in result.output
     report = json.loads((files / "checks.json").read_text())
     assert report["passed"]
+    assert report["stress_definition"] == "edge"
+    assert report["precision"] == "float64"
+    assert report["model"] == str(files / "model.safetensors")
     assert {check["group"] for check in report["checks"]} == {"calculator", "energy and forces", "stress"}
     assert all(check["outcome"] == "passed" for check in report["checks"])
 

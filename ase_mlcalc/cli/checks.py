@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from ase.calculators.calculator import Calculator
 from rich.markup import escape
 from rich.table import Table
 
 from ase_mlcalc.calculator import MLCalculator
-from ase_mlcalc.config import apply_overrides, validate
+from ase_mlcalc.config import apply_overrides
 from ase_mlcalc.errors import ConfigError
-from ase_mlcalc.md.config import JobFiles
-from ase_mlcalc.md.job import make_calculator
+from ase_mlcalc.md.job import make_foreign
 from ase_mlcalc.testing.everything import Groups
 
 
@@ -29,8 +28,7 @@ def calculator_of(
         Neither; arguments that do not fit.
     """
     if ":" in source and not Path(source).exists():
-        files = {"structure": "", "calculator": source, "calculator_arguments": apply_overrides({}, arguments)}
-        return cast("Calculator", make_calculator(validate(JobFiles, files, "check")))
+        return make_foreign(source, apply_overrides({}, arguments), named=("MODEL", "its --argument"))
     if arguments:
         raise ConfigError(
             "--argument is for a calculator by import path, package.module:Factory; a checkpoint has none"

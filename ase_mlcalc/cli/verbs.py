@@ -314,6 +314,7 @@ def check(
 
     Checkpoints are checked in float64 unless told otherwise.  Fails if a check fails.
     """
+    from ase_mlcalc.calculator import definition_of
     from ase_mlcalc.cli.checks import calculator_of, checks_table
     from ase_mlcalc.errors import MLCalcError
     from ase_mlcalc.files import write_text
@@ -324,7 +325,9 @@ def check(
     atoms = _one_structure(structure, index)
     groups = check_everything(calculator, atoms, precision=precision, definition=definition)
     if json_file is not None:
-        write_text(json_file, _json(to_dict(groups)))
+        checked = {"model": source, "arguments": argument or [], "structure": str(structure), "index": index}
+        settings = {"precision": precision, "stress_definition": definition or definition_of(calculator)}
+        write_text(json_file, _json(checked | settings | to_dict(groups)))
     _console().print(checks_table(groups))
     if failed := failures(groups):
         names = ", ".join(row.name.replace("_", " ") for row in failed)

@@ -1,10 +1,12 @@
 """`run_job`: a job file's structure, calculator and stages, run in sequence."""
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
-from ase.calculators.abc import GetPropertiesMixin
+from ase.calculators.calculator import Calculator
 from ase.io import read
 
 from ase_mlcalc.calculator import MLCalculator
@@ -53,19 +55,32 @@ def read_structure(files: JobFiles) -> Atoms:
     return structure
 
 
-def make_calculator(files: JobFiles) -> GetPropertiesMixin:
+def make_calculator(files: JobFiles) -> Calculator:
     """The calculator of a job: a checkpoint, or a factory by its import path."""
     if files.model is not None:
         return MLCalculator(files.model, dtype=files.dtype, device=files.device)
-    path = files.calculator or ""
+    return make_foreign(
+        files.calculator or "", files.calculator_arguments, named=("job.calculator", "job.calculator_arguments")
+    )
+
+
+def make_foreign(path: str, arguments: Mapping[str, Any], *, named: tuple[str, str]) -> Calculator:
+    """Any calculator from the import path of its factory; errors use the names that path and arguments were given by.
+
+    Raises
+    ------
+    ConfigError
+        Nothing to import there; arguments that it does not take.
+    """
     module_name, separator, factory_name = path.partition(":")
     if not separator:
-        raise ConfigError(f"job.calculator reads package.module:Factory, got {path!r}")
+        raise ConfigError(f"{named[0]} reads package.module:Factory, got {path!r}")
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"job.calculator = {path!r} cannot be imported: {error}") from error
+        raise ConfigError(f"{named[0]} = {path!r} cannot be imported: {error}") from error
     try:
-        return factory(**files.calculator_arguments)
+        made: Calculator = factory(**arguments)
     except TypeError as error:
-        raise ConfigError(f"job.calculator = {path!r} does not take job.calculator_arguments: {error}") from error
+        raise ConfigError(f"{named[0]} = {path!r} does not take {named[1]}: {error}") from error
+    return made

@@ -98,6 +98,7 @@ def check_smooth_at_cutoff(subject: CalculatorSubject, judge: Judge) -> None:
 
 def check_float32(subject: CalculatorSubject, judge: Judge) -> None:
     """In float32 the calculator gives what it gives in float64."""
+    subject.need_any()
     calculator = subject.calculator
     if not isinstance(calculator, MLCalculator):
         raise NotApplicable("the calculator does not say its precision")
@@ -116,6 +117,7 @@ def check_float32(subject: CalculatorSubject, judge: Judge) -> None:
 
 def check_one_evaluation(subject: CalculatorSubject, judge: Judge) -> None:
     """All properties of a new geometry together take one evaluation."""
+    subject.need_any()
     subject.calculator.reset()
     before = _evaluations(subject.calculator)
     with subject.counting() as calls:
