@@ -89,8 +89,10 @@ class MLCalculator(Calculator):
         if stress_definition != DEFAULT_STRESS_DEFINITION:
             check_definition(self.potential, stress_definition)
         given = self.potential.properties
-        at_hand = definition_at_hand(self.potential)
-        self.stress_definition = at_hand if stress_definition == DEFAULT_STRESS_DEFINITION else stress_definition
+        of_labels = checkpoint.definitions_of_labels(potential) if isinstance(potential, str | Path) else ()
+        self._at_hand = definition_at_hand(self.potential, of_labels)
+        """Definition of the ``stresses`` that the potential returns."""
+        self.stress_definition = self._at_hand if stress_definition == DEFAULT_STRESS_DEFINITION else stress_definition
         self.evaluations = 0
         """How often the potential was evaluated."""
         self.extras: dict[str, Any] = {}
@@ -173,7 +175,7 @@ class MLCalculator(Calculator):
         results = _ase_arrays(properties, with_stress=has_volume(atoms))
         if "energy" in results:
             results["free_energy"] = results["energy"]
-        if self.stress_definition == definition_at_hand(self.potential) or "stresses" not in results:
+        if self.stress_definition == self._at_hand or "stresses" not in results:
             return results, extras, None
         del results["stresses"]
         for name in ("stresses_std", "stresses_uncertainty"):  # of the other definition

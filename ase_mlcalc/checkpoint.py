@@ -249,6 +249,14 @@ def read_header(path: Path | str) -> Header | EnsembleHeader:
     return header
 
 
+def definitions_of_labels(path: Path | str) -> list[str]:
+    """How the per-atom stresses that a checkpoint learned were split over atoms, as far as its data said."""
+    found: Any = read_header(path).provenance
+    for key in ("labels", "stresses", "definition"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return [str(definition) for definition in found] if isinstance(found, list) else []
+
+
 def _sha256(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):

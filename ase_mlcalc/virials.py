@@ -33,7 +33,7 @@ with :math:`\tilde g` a polynomial in q whose degree is one less than the number
 differences at a few q give the derivative exactly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +48,7 @@ from ase_mlcalc.potential import Derived, Potential, edge_gradient
 
 DEFAULT_STRESS_DEFINITION = "edge"
 LEARNED_STRESS_DEFINITION = "that of its labels"
-"""Of a potential that predicts per-atom stress itself; its checkpoint says which that is, if its data did."""
+"""Of a potential that predicts per-atom stress itself; followed by which that is, if its checkpoint knows."""
 
 
 class Definition(NamedTuple):
@@ -95,10 +95,11 @@ def available(model: Model) -> tuple[str, ...]:
     return tuple(name for name, definition in DEFINITIONS.items() if not definition.unavailable(model))
 
 
-def definition_at_hand(potential: Potential) -> str:
-    """How the ``stresses`` that a potential returns are split over atoms."""
-    predicts_them = "stresses" in potential.properties and "forces" not in potential.properties
-    return LEARNED_STRESS_DEFINITION if predicts_them else DEFAULT_STRESS_DEFINITION
+def definition_at_hand(potential: Potential, of_labels: Sequence[str] = ()) -> str:
+    """How the ``stresses`` that a potential returns are split over atoms; if it learned them, as its labels were."""
+    if "stresses" not in potential.properties or "forces" in potential.properties:
+        return DEFAULT_STRESS_DEFINITION
+    return LEARNED_STRESS_DEFINITION + (f": {' or '.join(of_labels)}" if of_labels else "")
 
 
 def check_definition(potential: Potential, definition: str) -> None:

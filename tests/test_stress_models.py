@@ -361,11 +361,14 @@ def test_each_trains_end_to_end(name, files, tmp_path):
         "definition": ["edge, of Lennard-Jones"],
     }
     assert header.provenance["label_keys"]["stress_includes_kinetic"] is False
-    metrics = evaluate_files(result.checkpoint, [test_file], tmp_path / "test")
+    metrics = evaluate_files(result.checkpoint, [test_file], tmp_path / "test", predictions=True)
     assert (tmp_path / "test" / "parity.png").exists()
     atoms = ase.io.read(test_file, index=0)
     labels = atoms.get_stresses()
     atoms.calc = MLCalculator(result.checkpoint)
+    assert atoms.calc.stress_definition == "that of its labels: edge, of Lennard-Jones"
+    predicted = ase.io.read(tmp_path / "test" / "predictions.extxyz", index=0)
+    assert predicted.info["stress_definition"] == atoms.calc.stress_definition
     error = atoms.get_stresses() - labels
     assert np.isfinite(error).all()
     assert metrics.stresses_mse_standardised == pytest.approx(1 - metrics.stresses_r2)

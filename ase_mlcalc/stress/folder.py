@@ -187,7 +187,7 @@ class _AtomicStress:
         self.calc, self.kinetic = calc, kinetic
         own = definition_of(calc)
         if isinstance(calc, MLCalculator) and definition not in (None, own):
-            learned = own == LEARNED_STRESS_DEFINITION
+            learned = own.startswith(LEARNED_STRESS_DEFINITION)
             todo = "leave it out" if learned else f"make it with MLCalculator(..., stress_definition={definition!r})"
             raise ConfigError(f"the calculator splits the stress by definition {own!r}, not {definition!r}; {todo}")
         self.definition = definition or own

@@ -63,7 +63,8 @@ def evaluate_files(
     make_folder(out)
     parity(out / "parity.png", comparison)
     if predictions:
-        write_predictions(out / "predictions.extxyz", frames, comparison, definition_at_hand(potential))
+        definition = definition_at_hand(potential, checkpoint.definitions_of_labels(model_path))
+        write_predictions(out / "predictions.extxyz", frames, comparison, definition)
     metrics.write(out / "metrics.json", model=str(model_path), data=[str(path) for path in paths])
     return metrics
 
