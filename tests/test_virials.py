@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
+from ase.stress import full_3x3_to_voigt_6_stress
 
-from ase_mlcalc import Baseline, Derived, MLCalculator
+from ase_mlcalc import Baseline, Derived, Ensemble, MLCalculator
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.model import Model, lookup, registered
@@ -196,6 +197,31 @@ def test_calculator_takes_the_definition():
         expected = 0.5 * (raw + raw.transpose(0, 2, 1)) / atoms.get_volume()
         np.testing.assert_allclose(stresses, expected, atol=1e-14)
         np.testing.assert_allclose(stresses.sum(axis=0), atoms.get_stress(voigt=False), atol=1e-14)
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [("float64", 1e-13), ("float32", 1e-5)])
+def test_ensemble_gives_the_mean_by_the_definition(dtype, relative):
+    """Made when asked for, once, and without a spread, which would be that of another definition."""
+    potential, subject = potential_of("equivariant")
+    config = potential.model.config
+    torch.manual_seed(7)
+    other = Derived(lookup("equivariant")(config).double(), Baseline(energy_scale=0.4))
+    atoms = silicon_like(subject)
+    expected = sum(virials(each, subject.graph(atoms), "heat") for each in (potential, other)) / 2
+    expected = 0.5 * (expected + expected.mT) / atoms.get_volume()
+    calc = atoms.calc = MLCalculator(Ensemble([potential, other]), dtype=dtype, stress_definition="heat")
+    atoms.get_forces()
+    assert "stresses" not in calc.results
+    for _ in range(2):
+        stresses = atoms.get_stresses()
+        np.testing.assert_allclose(
+            stresses, full_3x3_to_voigt_6_stress(expected.numpy()), atol=relative * largest(expected)
+        )
+        np.testing.assert_allclose(stresses.sum(axis=0), atoms.get_stress(), atol=10 * relative * largest(expected))
+        assert {"forces_std", "stress_std"} <= calc.extras.keys()
+        assert "stresses_std" not in calc.extras
+        calc.reset()
+    assert calc.evaluations == 2
 
 
 def test_definition_that_is_not_there_is_refused_at_once():
