@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ase_mlcalc.graph import Graph
     from ase_mlcalc.md.config import MDConfig
     from ase_mlcalc.md.run import run_md
+    from ase_mlcalc.memory import use_large_pages
     from ase_mlcalc.model import Model, ModelConfig
     from ase_mlcalc.potential import Baseline, Derived
     from ase_mlcalc.properties import Properties
@@ -44,6 +45,7 @@ _WHERE = {
     "run_md": "md.run",
     "save": "checkpoint",
     "train": "training.train",
+    "use_large_pages": "memory",
     "write_report": "report.run_report",
 }
 """Public name to the module that defines it."""
@@ -68,6 +70,7 @@ __all__ = [
     "run_md",
     "save",
     "train",
+    "use_large_pages",
     "write_report",
 ]
 

@@ -7,6 +7,7 @@ is its own.  Weights are random: cost does not depend on them.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.data.sets import water16
 from ase_mlcalc.files import atomic_path, write_text
 from ase_mlcalc.graph import Graph, from_atoms
+from ase_mlcalc.memory import SWITCH
 from ase_mlcalc.model import lookup
 from ase_mlcalc.plots import COLORS
 from ase_mlcalc.potential import Derived, edge_gradient
@@ -110,10 +112,11 @@ def sizes_up_to(largest: int) -> list[int]:
 
 def scaling(name: str, largest: int, seconds: float) -> list[dict[str, float]]:
     """`one_size` for boxes up to so many atoms, each in a process of its own."""
+    environment = {**os.environ, SWITCH: "1"}  # as the command line runs
     rows = []
     for n_atoms in sizes_up_to(largest):
         command = [sys.executable, __file__, "--one-size", name, str(n_atoms), "--seconds", str(seconds)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  (this file)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603  (this file)
         rows.append(json.loads(done.stdout))
     return rows
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 import typer
 
 from ase_mlcalc.errors import MLCalcError
+from ase_mlcalc.memory import use_large_pages
 
 __all__ = ["main"]
 
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with one line on stderr that says why (and the traceback after ``--debug``).
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # the process is ours
+        use_large_pages()
     words = [word for word in given if word != "--debug"]  # allowed anywhere, also behind a verb
     try:
         status = _run(words)
