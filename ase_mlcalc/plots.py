@@ -265,7 +265,7 @@ def drift_plot(path: Path, panels: Sequence[DriftPanel]) -> None:
     save(figure, path)
 
 
-def histograms(path: Path, panels: Sequence[HistogramPanel]) -> None:
+def histograms(path: Path, panels: Sequence[HistogramPanel], title: str = "") -> None:
     """Distributions side by side; see `draw_histogram`."""
     figure = new_figure(3.7 * max(1, len(panels)), 3.4)
     for position, panel in enumerate(panels):
@@ -277,6 +277,8 @@ def histograms(path: Path, panels: Sequence[HistogramPanel]) -> None:
         # the legend stands where the last panel is emptiest
         if position == len(panels) - 1:
             axes.legend(loc="best", frameon=False)
+    if title:
+        figure.suptitle(title, fontsize=10)
     save(figure, path)
 
 

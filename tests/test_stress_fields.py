@@ -28,6 +28,7 @@ from ase_mlcalc.stress import (
     Planes,
     find_edges,
     local_stress,
+    pictures,
     write_field,
 )
 from ase_mlcalc.stress.average import BlockMeans
@@ -406,6 +407,10 @@ def test_grid_that_does_not_fit(eam, copper):
         local_stress(IrvingKirkwood(Grid((4000, 4000, 4000))), eam, copper)
     with pytest.raises(ConfigError, match=r"0\.001 GB may be used; take at most"):
         local_stress(Hardy(Grid((20, 20, 20))), eam, copper, max_memory_GB=0.001)
+    with pytest.raises(ConfigError, match="allow more memory"):
+        local_stress(Hardy(Grid((20, 20, 20))), eam, copper, max_memory_GB=1e-6)
+    with pytest.raises(ConfigError, match="positive number of GB, got -1"):
+        local_stress(Hardy(Grid((20, 20, 20))), eam, copper, max_memory_GB=-1)
 
 
 @pytest.mark.parametrize(
@@ -510,6 +515,17 @@ def test_binned_fields_carry_their_definition_into_every_file(copper, tmp_path):
 def test_other_endings(some_field, tmp_path):
     with pytest.raises(ValueError, match=r"\.npz, \.csv, \.vtk"):
         write_field(some_field, tmp_path / "field.xlsx")
+
+
+def test_pictures_of_atoms_say_the_definition_and_show_pressure_by_the_mean_volume(copper, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(pictures, "save", lambda figure, _: figures.append(figure))
+    stresses = np.tile([-1.0, -2.0, -3.0, 0.5, 0.5, 0.5], (len(copper), 1)) * units.GPa / len(copper)
+    pictures.atoms_plot(tmp_path / "atoms.png", copper, stresses, "heat")
+    (figure,) = figures
+    assert figure.get_suptitle() == "per-atom stress, definition: heat"
+    (points,) = figure.axes[0].collections
+    np.testing.assert_allclose(points.get_array(), 2.0)
 
 
 # ----- command line -----

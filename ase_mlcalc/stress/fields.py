@@ -232,13 +232,16 @@ def _each(parts: Parts, change: Callable[[Array], Array]) -> Parts:
 
 def _refuse_what_does_not_fit(localisation: Localisation, max_memory_GB: float | None) -> None:
     """Before any array is made."""
+    if max_memory_GB is not None and not max_memory_GB > 0:
+        raise ConfigError(f"the memory for a field is a positive number of GB, got {max_memory_GB}")
     grid = localisation.grid
     needed = bytes_needed(2 * grid.n_bins * (len(localisation.components) + 1))
     allowed = 0.75 * free_bytes() if max_memory_GB is None else 1e9 * max_memory_GB
     if needed > allowed:
         shape = "x".join(str(n) for n in grid.shape)
         fitting = int(grid.n_bins * allowed / needed)
+        remedy = f"take at most {fitting} bins in all" if fitting > 1 else "allow more memory"
         raise ConfigError(
             f"a grid of {shape} = {grid.n_bins} bins takes {needed / 1e9:.3g} GB with its averages and errors, and "
-            f"{allowed / 1e9:.3g} GB may be used; take at most {fitting} bins in all"
+            f"{allowed / 1e9:.3g} GB may be used; {remedy}"
         )

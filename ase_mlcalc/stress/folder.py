@@ -164,8 +164,8 @@ def write_stress_folder(
     if field is not None and field.definition is not None:
         field = replace(field, definition=atomic.definition)
     files = [out / STRESSES, out / "histogram.png", out / "atoms.png"]
-    histogram_plot(files[1], *atomic.sample())
-    atoms_plot(files[2], last[0], last[1].columns["stresses"])
+    histogram_plot(files[1], *atomic.sample(), atomic.definition)
+    atoms_plot(files[2], last[0], last[1].columns["stresses"], atomic.definition)
     if field is not None:
         files += _write_field_files(out, field)
     summary = atomic.summary() | {"trajectory": str(trajectory), "field": None if field is None else _describe(field)}

@@ -1,5 +1,6 @@
 """Pictures of stress: profiles, slices through a field, atoms in the colour of their stress, distributions."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -96,7 +97,7 @@ def slice_plot(path: Path, field: StressField) -> None:
     save(figure, path)
 
 
-def atoms_plot(path: Path, atoms: Atoms, stresses: Array) -> None:
+def atoms_plot(path: Path, atoms: Atoms, stresses: Array, definition: str) -> None:
     """A structure seen along each Cartesian direction, atoms in the colour of their pressure.
 
     Parameters
@@ -105,6 +106,8 @@ def atoms_plot(path: Path, atoms: Atoms, stresses: Array) -> None:
     atoms : ase.Atoms
     stresses : (N, 6) eV/Å³
         Divided by the volume of the cell, as ASE's; referred to V/N here.
+    definition : str
+        Stands above.
     """
     pressures = pressure(stresses) * len(atoms) / units.GPa
     largest = float(np.percentile(np.abs(pressures), 99)) or 1.0
@@ -116,6 +119,7 @@ def atoms_plot(path: Path, atoms: Atoms, stresses: Array) -> None:
         points = _draw_atoms(axes, atoms, (across, up, toward), pressures, largest)
         all_axes.append(axes)
     figure.colorbar(points, ax=all_axes, label="pressure of an atom (by V/N) / GPa", pad=0.01, extend="both")
+    figure.suptitle(_title(definition), fontsize=10)
     save(figure, path)
 
 
@@ -136,7 +140,7 @@ def _draw_atoms(axes: Axes, atoms: Atoms, view: tuple[int, int, int], colors: Ar
     )  # fmt: skip
 
 
-def histogram_plot(path: Path, symbols: NDArray[np.str_], stresses: Array) -> None:
+def histogram_plot(path: Path, symbols: NDArray[np.str_], stresses: Array, definition: str) -> None:
     """Pressure and von Mises stress of atoms (M, 6) in GPa, by element."""
     panels = [
         HistogramPanel(label, {str(name): values[symbols == name] for name in np.unique(symbols)})
@@ -145,7 +149,11 @@ def histogram_plot(path: Path, symbols: NDArray[np.str_], stresses: Array) -> No
             ("von Mises stress of an atom / GPa", von_mises(stresses)),
         )
     ]
-    histograms(path, panels)
+    histograms(path, panels, title=_title(definition))
+
+
+def _title(definition: str) -> str:
+    return textwrap.shorten(f"per-atom stress, definition: {definition}", 120, placeholder=" ...")
 
 
 def _plane(first: Array, second: Array) -> tuple[Array, Array]:
