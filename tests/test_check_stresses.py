@@ -15,13 +15,15 @@ from matscipy.calculators.manybody.explicit_forms import StillingerWeber as Mats
 from matscipy.calculators.manybody.explicit_forms.stillinger_weber import Stillinger_Weber_PRB_31_5262_Si
 from typer.testing import CliRunner
 
-from ase_mlcalc import Derived, MLCalculator
+from ase_mlcalc import Derived, MLCalculator, virials
 from ase_mlcalc.checkpoint import save
 from ase_mlcalc.cli.verbs import app
 from ase_mlcalc.model import lookup
 from ase_mlcalc.models.lennard_jones import LennardJones, LennardJonesConfig
 from ase_mlcalc.testing import ModelSubject, check_mechanics, check_stresses
-from ase_mlcalc.testing.calculators import measure_calculator
+from ase_mlcalc.testing.calculators import CalculatorSubject, measure_calculator
+from ase_mlcalc.testing.measured import measure_all
+from ase_mlcalc.testing.mechanics import check_float32
 
 
 def argon(repeat=1):
@@ -181,6 +183,19 @@ def test_mechanics_pass():
     rows = check_mechanics(message_passing(), argon())
     assert not failed(rows), [row for row in rows if row.outcome == "failed"]
     assert outcomes(check_mechanics(EMT(), molecule("H2O")))["curl"] == "passed"
+
+
+def test_float32_is_checked_by_the_definition_of_the_calculator(monkeypatch):
+    exact = virials.DEFINITIONS["other"].virials
+
+    def noisy(potential, graph):
+        return exact(potential, graph) * (1.0 if potential.dtype == torch.float64 else 1.01)
+
+    monkeypatch.setitem(virials.DEFINITIONS, "other", virials.DEFINITIONS["other"]._replace(virials=noisy))
+    for definition, caught in (("edge", set()), ("other", {"float32"})):
+        calculator = MLCalculator(lennard_jones(), stress_definition=definition)
+        subject = CalculatorSubject(calculator, argon(), only=("stress", "stresses"))
+        assert failed(measure_all((check_float32,), subject)) == caught
 
 
 def test_a_cutoff_that_jumps_is_caught(monkeypatch):

@@ -14,6 +14,7 @@ from ase_mlcalc.testing import calculators, finite_difference, outcome
 from ase_mlcalc.testing.calculators import CalculatorSubject
 from ase_mlcalc.testing.measured import Measured, measure_all
 from ase_mlcalc.testing.outcome import Judge, NotApplicable
+from ase_mlcalc.virials import DEFINITIONS
 
 Array = NDArray[np.float64]
 
@@ -102,8 +103,13 @@ def check_float32(subject: CalculatorSubject, judge: Judge) -> None:
     calculator = subject.calculator
     if not isinstance(calculator, MLCalculator):
         raise NotApplicable("the calculator does not say its precision")
+    # one that was learned comes with the potential
+    definition = calculator.stress_definition if calculator.stress_definition in DEFINITIONS else "edge"
     try:
-        single, double = (MLCalculator(calculator.potential, dtype=dtype) for dtype in ("float32", "float64"))
+        single, double = (
+            MLCalculator(calculator.potential, dtype=dtype, stress_definition=definition)
+            for dtype in ("float32", "float64")
+        )
     except MLCalcError as error:
         raise NotApplicable(str(error)) from error
     for name in subject.given:
