@@ -29,12 +29,7 @@ from torch import Tensor
 from ase_mlcalc.errors import DataError, ModelError, StructureError
 from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph, isolated_atoms
 from ase_mlcalc.model import Model, MoleculeConfig, in_order
-from ase_mlcalc.properties import Properties
-
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-"""Components of a symmetric tensor in ASE's order."""
-FROM_VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
-"""Where the nine components of the full tensor are among the six."""
+from ase_mlcalc.properties import VOIGT, Properties, from_voigt
 
 DERIVED_FROM: dict[str, frozenset[str]] = {
     "energies": frozenset({"energy", "energies", "forces", "stress", "stresses"}),
@@ -246,7 +241,7 @@ def edge_mechanics(graph: Graph, g_pc: Tensor) -> tuple[Tensor, Tensor]:
     at_center = blank_nk.index_add(0, graph.centers, both_pk)
     at_neighbor = blank_nk.index_add(0, graph.neighbors, both_pk)
     forces = at_center[:, :3] - at_neighbor[:, :3]
-    virials = (at_center[:, 3:] + at_neighbor[:, 3:])[:, FROM_VOIGT].reshape(-1, 3, 3)
+    virials = from_voigt(at_center[:, 3:] + at_neighbor[:, 3:])
     return forces, _per_volume(graph, virials)
 
 

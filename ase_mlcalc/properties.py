@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -46,6 +47,18 @@ SPECS: dict[str, PropertySpec] = {
     "stress": PropertySpec("structure", (3, 3), "eV/Å³"),
     "stresses": PropertySpec("atom", (3, 3), "eV/Å³"),
 }
+
+
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+"""Components of a symmetric tensor in ASE's order, xx yy zz yz xz xy."""
+_FROM_VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
+"""Where the nine components of the full tensor are among the six."""
+
+
+def from_voigt(components_nk: Tensor) -> Tensor:
+    """(N, 6) in the order xx yy zz yz xz xy to (N, 3, 3)."""
+    order = torch.tensor(_FROM_VOIGT, device=components_nk.device)
+    return components_nk.index_select(1, order).view(-1, 3, 3)
 
 
 def check_outputs(names: frozenset[str], where: str) -> None:

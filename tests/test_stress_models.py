@@ -24,10 +24,10 @@ from ase_mlcalc.md import MDConfig, run_md
 from ase_mlcalc.model import lookup
 from ase_mlcalc.nn.atoms import positions_in_box
 from ase_mlcalc.nn.attention import GraphAttention
-from ase_mlcalc.nn.cartesian import SymmetricTensor, from_voigt
+from ase_mlcalc.nn.cartesian import SymmetricTensor
 from ase_mlcalc.nn.nearest import nearest
 from ase_mlcalc.potential import Baseline, Derived
-from ase_mlcalc.properties import Properties
+from ase_mlcalc.properties import Properties, from_voigt
 from ase_mlcalc.testing.structures import SPECIES, crystal, rotation
 from ase_mlcalc.training.evaluate import evaluate_files
 from ase_mlcalc.training.metrics import Comparison, measure

@@ -20,9 +20,9 @@ from torch import nn
 
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, NetworkConfig, SpeciesIndex
-from ase_mlcalc.nn.equivariant import AtomBlock, Density, Interaction
+from ase_mlcalc.nn.equivariant import Density, atom_layers, expand_edges
 from ase_mlcalc.nn.irreps import SphericalHarmonics
-from ase_mlcalc.nn.radial import BesselBasis, envelope
+from ase_mlcalc.nn.radial import BesselBasis
 from ase_mlcalc.properties import Properties
 
 
@@ -52,28 +52,21 @@ class Equivariant(Model, name="equivariant", outputs={"energies"}):
         self.density = Density(
             len(c.species), n_radial=c.n_radial, features=c.features, l_max=c.l_max, mean_neighbors=c.mean_neighbors
         )
-        kept = [c.l_max] * c.n_interactions + [0]  # degrees after each layer; the readout takes scalars only
-        self.first = AtomBlock(c.features, c.l_max, kept[0])
-        self.interactions = nn.ModuleList(
-            Interaction(
-                features=c.features,
-                edge_features=c.edge_features,
-                n_radial=c.n_radial,
-                l_max=c.l_max,
-                l_out=l_out,
-                mean_neighbors=c.mean_neighbors,
-            )
-            for l_out in kept[1:]
+        self.first, self.interactions = atom_layers(
+            n_interactions=c.n_interactions,
+            l_last=0,  # the readout takes scalars only
+            features=c.features,
+            edge_features=c.edge_features,
+            n_radial=c.n_radial,
+            l_max=c.l_max,
+            mean_neighbors=c.mean_neighbors,
         )
         self.readout = nn.Sequential(nn.Linear(c.features, c.features), nn.SiLU(), nn.Linear(c.features, 1))
 
     def forward(self, graph: Graph) -> Properties:
         """Per-atom energies."""
         species_n = self.species_index(graph.numbers)
-        d_p = graph.vectors.square().sum(dim=1).sqrt()
-        y_pk = self.harmonics(graph.vectors / d_p[:, None])
-        u_p = envelope(d_p, self.config.cutoff)
-        b_pr = self.radial(d_p) * u_p[:, None]
+        b_pr, y_pk = expand_edges(graph, self.radial, self.harmonics, self.config.cutoff)
         x = self.first(self.density(graph, species_n, b_pr, y_pk))
         for interaction in self.interactions:
             x = interaction(graph, x, b_pr, y_pk)

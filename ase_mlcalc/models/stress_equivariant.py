@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, NetworkConfig, SpeciesIndex, StressConfig
 from ase_mlcalc.nn.cartesian import SpeciesScale, SymmetricTensor
-from ase_mlcalc.nn.equivariant import AtomBlock, Density, Interaction
+from ase_mlcalc.nn.equivariant import Density, atom_layers, expand_edges
 from ase_mlcalc.nn.irreps import SphericalHarmonics
-from ase_mlcalc.nn.radial import BesselBasis, envelope
+from ase_mlcalc.nn.radial import BesselBasis
 from ase_mlcalc.properties import Properties
 
 
@@ -56,18 +56,14 @@ class StressEquivariant(Model, name="stress_equivariant", outputs={"stresses"}):
             len(c.species), n_radial=c.n_radial, features=c.features, l_max=c.l_max, mean_neighbors=c.mean_neighbors
         )
         self.motion = nn.Embedding(len(c.species), c.features) if c.with_velocities else None
-        kept = [c.l_max] * c.n_interactions + [2]  # degrees after each layer; the readout takes l = 0 and 2
-        self.first = AtomBlock(c.features, c.l_max, kept[0])
-        self.interactions = nn.ModuleList(
-            Interaction(
-                features=c.features,
-                edge_features=c.edge_features,
-                n_radial=c.n_radial,
-                l_max=c.l_max,
-                l_out=l_out,
-                mean_neighbors=c.mean_neighbors,
-            )
-            for l_out in kept[1:]
+        self.first, self.interactions = atom_layers(
+            n_interactions=c.n_interactions,
+            l_last=2,  # the readout takes l = 0 and 2
+            features=c.features,
+            edge_features=c.edge_features,
+            n_radial=c.n_radial,
+            l_max=c.l_max,
+            mean_neighbors=c.mean_neighbors,
         )
         self.trace = nn.Sequential(nn.Linear(c.features, c.features), nn.SiLU(), nn.Linear(c.features, 1))
         self.weights = nn.Sequential(nn.Linear(c.features, c.features), nn.SiLU(), nn.Linear(c.features, c.features))
@@ -78,9 +74,7 @@ class StressEquivariant(Model, name="stress_equivariant", outputs={"stresses"}):
     def forward(self, graph: Graph) -> Properties:
         """Stress times volume of each atom."""
         species_n = self.species_index(graph.numbers)
-        d_p = graph.vectors.square().sum(dim=1).sqrt()
-        y_pk = self.harmonics(graph.vectors / d_p[:, None])
-        b_pr = self.radial(d_p) * envelope(d_p, self.config.cutoff)[:, None]
+        b_pr, y_pk = expand_edges(graph, self.radial, self.harmonics, self.config.cutoff)
         x = self._with_motion(self.density(graph, species_n, b_pr, y_pk), graph, species_n)
         x = self.first(x)
         for interaction in self.interactions:

@@ -29,9 +29,9 @@ from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, SpeciesIndex, StressConfig
 from ase_mlcalc.nn.atoms import AtomFeatures
 from ase_mlcalc.nn.attention import GraphAttention
-from ase_mlcalc.nn.cartesian import SpeciesScale, from_voigt
+from ase_mlcalc.nn.cartesian import SpeciesScale
 from ase_mlcalc.nn.radial import BesselBasis, envelope
-from ase_mlcalc.properties import Properties
+from ase_mlcalc.properties import Properties, from_voigt
 
 
 class StressGATConfig(StressConfig):

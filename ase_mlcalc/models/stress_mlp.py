@@ -18,8 +18,7 @@ from torch import nn
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, MoleculeConfig, SpeciesIndex, StressConfig
 from ase_mlcalc.nn.atoms import AtomFeatures
-from ase_mlcalc.nn.cartesian import from_voigt
-from ase_mlcalc.properties import Properties
+from ase_mlcalc.properties import Properties, from_voigt
 
 SMALLEST_WIDTH = 64
 

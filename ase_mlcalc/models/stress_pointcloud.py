@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, SpeciesIndex, StressConfig
 from ase_mlcalc.nn.atoms import AtomFeatures
-from ase_mlcalc.nn.cartesian import SpeciesScale, from_voigt
+from ase_mlcalc.nn.cartesian import SpeciesScale
 from ase_mlcalc.nn.gather import of_neighbors
 from ase_mlcalc.nn.nearest import Nearest, nearest
 from ase_mlcalc.nn.radial import BesselBasis
-from ase_mlcalc.properties import Properties
+from ase_mlcalc.properties import Properties, from_voigt
 
 
 class StressPointCloudConfig(StressConfig):

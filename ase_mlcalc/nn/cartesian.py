@@ -1,19 +1,10 @@
-"""Symmetric tensors: as six numbers, or as a trace and irreps of degree 2."""
+"""Symmetric tensors as a trace and irreps of degree 2."""
 
 import torch
 from e3nn import o3
 from torch import Tensor, nn
 
 from ase_mlcalc.nn.constant import Constant
-
-VOIGT = ((0, 5, 4), (5, 1, 3), (4, 3, 2))
-"""Where xx yy zz yz xz xy stand in a symmetric 3 x 3 tensor."""
-
-
-def from_voigt(components_nk: Tensor) -> Tensor:
-    """(N, 6) in the order xx yy zz yz xz xy to (N, 3, 3)."""
-    order = torch.tensor(VOIGT, device=components_nk.device).flatten()
-    return components_nk.index_select(1, order).view(-1, 3, 3)
 
 
 class SymmetricTensor(nn.Module):

@@ -11,7 +11,18 @@ from torch.nn.functional import silu
 
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.nn.gather import of_neighbors
-from ase_mlcalc.nn.irreps import IrrepsLinear, IrrepsProduct, degree_of_components
+from ase_mlcalc.nn.irreps import IrrepsLinear, IrrepsProduct, SphericalHarmonics, degree_of_components
+from ase_mlcalc.nn.radial import BesselBasis, envelope
+
+
+def expand_edges(
+    graph: Graph, radial: BesselBasis, harmonics: SphericalHarmonics, cutoff: float
+) -> tuple[Tensor, Tensor]:
+    """Radial functions ``b_pr`` that vanish at the cutoff, and spherical harmonics ``y_pk``, of all edges."""
+    d_p = graph.vectors.square().sum(dim=1).sqrt()
+    y_pk = harmonics(graph.vectors / d_p[:, None])
+    u_p = envelope(d_p, cutoff)
+    return radial(d_p) * u_p[:, None], y_pk
 
 
 class Density(nn.Module):
@@ -89,3 +100,30 @@ class Interaction(nn.Module):
         messages = torch.cat([of_place[:, :1], of_place[:, 1:] + of_turn], dim=1)
         summed = torch.zeros_like(h).index_add(0, graph.centers, messages)
         return self.atoms(x + self.up(summed.transpose(0, 1) * self.scale))
+
+
+def atom_layers(
+    *,
+    n_interactions: int,
+    l_last: int,
+    features: int,
+    edge_features: int,
+    n_radial: int,
+    l_max: int,
+    mean_neighbors: float,
+) -> tuple[AtomBlock, nn.ModuleList]:
+    """What follows a `Density`: an `AtomBlock`, then interactions.  The last layer keeps degrees up to l_last."""
+    kept = [l_max] * n_interactions + [l_last]  # degrees after each layer
+    first = AtomBlock(features, l_max, kept[0])
+    interactions = nn.ModuleList(
+        Interaction(
+            features=features,
+            edge_features=edge_features,
+            n_radial=n_radial,
+            l_max=l_max,
+            l_out=l_out,
+            mean_neighbors=mean_neighbors,
+        )
+        for l_out in kept[1:]
+    )
+    return first, interactions

@@ -116,6 +116,15 @@ class Judge:
             self.fail(f"{what} is not the same bit by bit", detail, "no difference")
 
 
+def fails(check: Callable[[Subject, Judge], None], subject: Subject) -> bool:
+    """Whether a check does not hold; what the subject itself raises is passed on."""
+    try:
+        check(subject, Judge(check.__name__.removeprefix("check_")))
+    except CheckFailure:
+        return True
+    return False
+
+
 def run_check(name: str, check: Callable[[Subject, Judge], None], subject: Subject, whose: str) -> CheckResult:
     """Run one check on a subject, which is called `whose` where it raises by itself.
 

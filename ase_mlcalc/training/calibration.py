@@ -26,15 +26,14 @@ from scipy.special import erf
 from scipy.stats import spearmanr
 
 from ase_mlcalc import checkpoint
-from ase_mlcalc.data.frames import Frame, elements, to_sample
+from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.read import LabelKeys, read_frames
 from ase_mlcalc.ensemble import CALIBRATED, Ensemble, mean_and_std, spread
 from ase_mlcalc.errors import CheckpointError, DataError
 from ase_mlcalc.files import make_folder, write_text
-from ase_mlcalc.model import check_species
 from ase_mlcalc.properties import SPECS, Properties
 from ase_mlcalc.training.calibration_plot import CalibrationPanel, calibration_plot
-from ase_mlcalc.training.metrics import Comparison, compare
+from ase_mlcalc.training.metrics import Comparison, compare, samples_for
 
 Array = NDArray[np.float64]
 
@@ -92,11 +91,7 @@ def compare_members(ensemble: Ensemble, frames: Sequence[Frame], batch_size: int
     SpeciesError
         An element that the ensemble does not know.
     """
-    if not frames:
-        raise DataError("no structures to evaluate; give at least one")
-    check_species(elements(frames), ensemble.species, "the ensemble")
-    samples = [to_sample(frame, ensemble.cutoff) for frame in frames]
-    groups = [frame.group for frame in frames]
+    samples, groups = samples_for(ensemble, frames, "the ensemble")
     members = tuple(compare(member, samples, groups, batch_size) for member in ensemble.members)
     mean, std = mean_and_std([member.prediction for member in members])
     return CommitteeComparison(members[0]._replace(prediction=mean), std, members)

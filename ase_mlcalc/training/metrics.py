@@ -127,11 +127,16 @@ def evaluate(potential: Potential, frames: Sequence[Frame], batch_size: int = 16
 
 def compare_frames(potential: Potential, frames: Sequence[Frame], batch_size: int = 16) -> Comparison:
     """Predictions beside labels; see `evaluate`."""
+    samples, groups = samples_for(potential, frames, "the potential")
+    return compare(potential, samples, groups, batch_size)
+
+
+def samples_for(potential: Potential, frames: Sequence[Frame], called: str) -> tuple[list[Sample], list[str]]:
+    """Graphs and labels of structures that a potential, which is `called` so, can be evaluated on; their groups."""
     if not frames:
         raise DataError("no structures to evaluate; give at least one")
-    check_species(elements(frames), potential.species, "the potential")
-    samples = [to_sample(frame, potential.cutoff) for frame in frames]
-    return compare(potential, samples, [frame.group for frame in frames], batch_size)
+    check_species(elements(frames), potential.species, called)
+    return [to_sample(frame, potential.cutoff) for frame in frames], [frame.group for frame in frames]
 
 
 def compare(potential: Potential, samples: Sequence[Sample], groups: Sequence[str], batch_size: int) -> Comparison:

@@ -7,7 +7,7 @@ from torch import Tensor
 from ase_mlcalc.properties import SPECS, Properties
 from ase_mlcalc.testing import outcome, structures
 from ase_mlcalc.testing.comparison import close
-from ase_mlcalc.testing.outcome import CheckFailure, Judge
+from ase_mlcalc.testing.outcome import Judge, fails
 from ase_mlcalc.testing.subject import ModelSubject
 
 
@@ -55,20 +55,14 @@ def check_rotation(subject: ModelSubject, judge: Judge) -> None:
 
 def check_declared_not_equivariant(subject: ModelSubject, judge: Judge) -> None:
     """A model that says it is not equivariant is not: flags must not rot."""
-    try:
-        check_rotation(subject, Judge("rotation"))
-    except CheckFailure:
-        return
-    judge.fail("declares equivariant=False but passes the check of rotations: declare equivariant=True")
+    what = "declares equivariant=False but passes the check of rotations: declare equivariant=True"
+    judge.require(fails(check_rotation, subject), what)
 
 
 def check_declared_positions(subject: ModelSubject, judge: Judge) -> None:
     """A model that says it reads positions notices where a structure is: flags must not rot."""
-    try:
-        check_translation(subject, Judge("translation"))
-    except CheckFailure:
-        return
-    judge.fail("declares that it reads positions but passes the check of translations: leave them out of `reads`")
+    what = "declares that it reads positions but passes the check of translations: leave them out of `reads`"
+    judge.require(fails(check_translation, subject), what)
 
 
 def _of_atoms(result: Properties, order: Tensor) -> Properties:
