@@ -27,7 +27,7 @@ from ase_mlcalc.md import (
     run_job,
     run_md,
 )
-from ase_mlcalc.md.outcome import save_result
+from ase_mlcalc.md.result import save_result
 from ase_mlcalc.md.velocities import degrees_of_freedom, draw_momenta, remove_rigid_motion
 from ase_mlcalc.model import lookup
 

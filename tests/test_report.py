@@ -17,7 +17,7 @@ from ase.units import GPa
 from ase_mlcalc import plots
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.md import MDConfig, Outcome, Slope, read_results, run_md
-from ase_mlcalc.md.outcome import save_result
+from ase_mlcalc.md.result import save_result
 from ase_mlcalc.plots import ParityPanel, learning_curves, parity_plot
 from ase_mlcalc.report import write_report
 from ase_mlcalc.report.run_report import _plus_minus

@@ -12,7 +12,7 @@ from ase.io import read
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import ConfigError, DataError
 from ase_mlcalc.md.config import JobFiles, MDJob
-from ase_mlcalc.md.outcome import RunResult, clear_run
+from ase_mlcalc.md.result import RunResult, clear_run
 from ase_mlcalc.md.run import run_md
 
 

@@ -19,8 +19,9 @@ from ase_mlcalc.md.drift import energy_drift, fit_slope
 from ase_mlcalc.md.ensembles import integrator, set_initial_momenta
 from ase_mlcalc.md.fluxes import FluxFiles, check_fluxes
 from ase_mlcalc.md.frames import FrameFile
-from ase_mlcalc.md.outcome import Outcome, RunResult, claim_stage, save_result
+from ase_mlcalc.md.outcome import Outcome
 from ase_mlcalc.md.progress import Update, ns_per_day, progress_bar
+from ase_mlcalc.md.result import RunResult, claim_stage, save_result
 from ase_mlcalc.md.thermo import THERMO_FILE, ThermoFile, measure, quantity, read_thermo
 from ase_mlcalc.md.velocities import degrees_of_freedom, temperature_K
 

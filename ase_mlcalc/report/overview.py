@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.md.frames import read_trajectory
-from ase_mlcalc.md.outcome import RunResult, read_results
+from ase_mlcalc.md.result import RunResult, read_results
 from ase_mlcalc.md.thermo import THERMO_FILE, read_thermo
 from ase_mlcalc.plots import COLORS, GREY, draw_histogram, logarithmic, new_axes, new_figure, save
 from ase_mlcalc.report.stresses import gather_stresses

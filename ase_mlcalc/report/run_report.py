@@ -16,7 +16,8 @@ from ase_mlcalc.errors import DataError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.md.drift import Slope
 from ase_mlcalc.md.frames import read_trajectory
-from ase_mlcalc.md.outcome import Outcome, RunResult, read_results
+from ase_mlcalc.md.outcome import Outcome
+from ase_mlcalc.md.result import RunResult, read_results
 from ase_mlcalc.md.thermo import THERMO_FILE, Series, read_thermo
 from ase_mlcalc.report.stresses import StressSample, gather_stresses
 from ase_mlcalc.stress.invariants import pressure, von_mises
