@@ -54,6 +54,8 @@ class RunSummary(Section):
     """What exactly went wrong, where something did."""
     error: str | None = None
     """Why the run could not be made, for ``status = "error"``."""
+    notes: tuple[str, ...] = ()
+    """Doubts of the driver about what was asked for, such as a long time step."""
     n_atoms: int | None = None
     formula: str | None = None
     ensemble: str
@@ -248,8 +250,8 @@ class StudySummary(Section):
     """Of production."""
     planned_ps: float
     """Length of production."""
-    reference: str | None = None
-    """File of the trajectory that structures are compared with."""
+    references: dict[str, str] = Field(default_factory=dict)
+    """Structure to the file of the trajectory that is taken for right, where one was given."""
     verdict: str
     """One sentence."""
     runs: tuple[RunSummary, ...]

@@ -1,0 +1,124 @@
+"""`run_study`: all runs of a study in worker processes, then what they say together."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from ase_mlcalc.errors import ConfigError
+from ase_mlcalc.files import exclusive, make_folder, write_text
+from ase_mlcalc.study.config import StudyJob
+from ase_mlcalc.study.identity import claim
+from ase_mlcalc.study.measure import ERROR_FILE, is_over, measure_run
+from ase_mlcalc.study.plan import PlannedRun, plan
+from ase_mlcalc.study.pool import work_on
+from ase_mlcalc.study.progress import StudyProgress
+from ase_mlcalc.study.protocol import Task
+from ase_mlcalc.study.scans import is_scanned, scan_jobs, write_scan
+from ase_mlcalc.study.summarize import summarize
+from ase_mlcalc.study.summary import StudySummary, write_study
+
+LOGS = "logs"
+WORKERS_LOCK = ".workers-lock"
+LEFTOVER_WAIT_S = 60.0
+"""How long workers of a study that was killed may take to notice it."""
+
+
+def run_study(job: StudyJob, *, progress: bool = True) -> StudySummary:
+    """Make all runs of a study, or go on where it was stopped, and say what they found.
+
+    Runs that came to an end are kept; those that were killed continue from their checkpoint.  A run that cannot be
+    made, or whose process dies, is recorded and the others go on; the next call tries it again.
+
+    Writes into the output folder: ``runs/MODEL/STRUCTURE/TEMPERATURE_TIMESTEP/SEED/`` with the files of each run,
+    ``scans/`` with the scores of quick scans, ``logs/`` with what the workers printed, ``job.json`` with what the study
+    is, and ``study.json`` with what it found.
+
+    Parameters
+    ----------
+    job : StudyJob
+    progress : bool
+        Show a bar on a terminal, else a line for each run.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds another study, or another process is at work in it.
+    DataError
+        A file of a model or a structure is not there.
+    MLCalcError
+        Worker processes cannot be started.
+    KeyboardInterrupt
+        After the runs at work have written their checkpoints and ``study.json`` says how far the study came.
+    """
+    folder = job.study.output
+    make_folder(folder)
+    with exclusive(folder), _workers_lock(folder) as lock:
+        claim(job)
+        runs = plan(job)
+        try:
+            _make(job, runs, lock, progress)
+        finally:
+            summary = summarize(job, runs)
+            write_study(summary, folder)
+    return summary
+
+
+def _make(job: StudyJob, runs: Sequence[PlannedRun], lock: IO[str] | None, progress: bool) -> None:
+    """Do what is left to be done."""
+    folder = job.study.output
+    over = {position for position, run in enumerate(runs) if is_over(run, folder / run.folder)}
+    scans = [files for files in scan_jobs(job) if not is_scanned(files)] if job.study.scans else []
+    todo = [position for position in range(len(runs)) if position not in over]
+    for position in todo:
+        (folder / runs[position].folder / ERROR_FILE).unlink(missing_ok=True)
+    tasks = [Task("scan", files) for files in scans] + [Task("run", runs[position].job) for position in todo]
+    if not tasks:
+        return
+
+    def positions(numbers: set[int]) -> set[int]:
+        return {todo[number - len(scans)] for number in numbers if number >= len(scans)}
+
+    with StudyProgress(runs, over, folder, shown=progress) as shown:
+        work = work_on(
+            tasks, job.study.n_workers, job.study.threads, folder / LOGS, lock, lambda now: shown.tick(positions(now))
+        )
+        for done in work:
+            if done.number < len(scans):
+                if done.error is not None:
+                    write_scan(Path(scans[done.number].output), {}, done.error)
+                continue
+            position = todo[done.number - len(scans)]
+            run = runs[position]
+            if done.error is not None:
+                write_text(folder / run.folder / ERROR_FILE, done.error + "\n")
+            shown.over(position, measure_run(run, folder), positions(done.at_work))
+
+
+@contextmanager
+def _workers_lock(folder: Path) -> Iterator[IO[str] | None]:
+    """A lock that workers hold too: after a kill of the study, wait until the last of them has noticed.
+
+    Otherwise they would write into runs that the next command continues.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        yield None
+        return
+    with open(folder / WORKERS_LOCK, "w") as lock:
+        give_up = time.monotonic() + LEFTOVER_WAIT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if time.monotonic() > give_up:
+                    raise ConfigError(
+                        f"worker processes of an earlier command are still at work in {folder}; end them "
+                        "(python -m ase_mlcalc.study.worker)"
+                    ) from error
+                time.sleep(0.1)
+            else:
+                break
+        yield lock

@@ -1,0 +1,148 @@
+r"""How long runs survive: Kaplan-Meier curves, the median, and the log-rank test of two models.
+
+A run that fails at a time is an event; one that ends without failing (it reached its end, or was interrupted) is
+censored there: it says only that the failure would have come later.  The Kaplan-Meier estimate of the probability to
+survive beyond t uses both (J. Am. Stat. Assoc. 53, 457 (1958), eq. 2b),
+
+.. math:: \hat S(t) = \prod_{t_i \le t} \left( 1 - \frac{d_i}{n_i} \right)
+
+with d_i failures at t_i among the n_i runs observed until then.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ase_mlcalc.study.summary import SurvivalCurve
+
+Array = NDArray[np.float64]
+CONFIDENCE = 0.95
+
+
+class Lifetimes(NamedTuple):
+    """How long the runs of one group were observed, in ps."""
+
+    failed_ps: Sequence[float]
+    """Times of failure."""
+    censored_ps: Sequence[float]
+    """Times at which runs ended without having failed."""
+
+
+class LogRank(NamedTuple):
+    """Log-rank test of two samples; see `log_rank`."""
+
+    failed_a: int
+    failed_b: int
+    expected_a: float
+    statistic: float | None
+    p_value: float | None
+
+
+def survival_curve(lifetimes: Lifetimes) -> SurvivalCurve | None:
+    """Kaplan-Meier estimate with pointwise 95 % bands; ``None`` without runs.
+
+    The bands are those of the logarithm of the cumulative hazard, log(-log S), with the variance of Greenwood: they
+    stay between 0 and 1 (Kalbfleisch and Prentice, The Statistical Analysis of Failure Time Data, 2nd ed., eq. 1.18).
+    """
+    failed, censored = (np.asarray(times, dtype=float) for times in lifetimes)
+    if not len(failed) + len(censored):
+        return None
+    found = stats.ecdf(stats.CensoredData(uncensored=failed, right=censored)).sf
+    times, survival = np.asarray(found.quantiles), np.asarray(found.probabilities)
+    low, high = _bands(times, survival, failed, censored)
+    at_risk = [_at_risk(lifetimes, time) for time in times]
+    if times[0] > 0.0:
+        times, survival = np.append(0.0, times), np.append(1.0, survival)
+        low, high, at_risk = [None, *low], [None, *high], [len(failed) + len(censored), *at_risk]
+    return SurvivalCurve(
+        times_ps=tuple(times.tolist()),
+        survival=tuple(survival.tolist()),
+        low=tuple(low),
+        high=tuple(high),
+        at_risk=tuple(at_risk),
+        censored_ps=tuple(sorted(censored.tolist())),
+    )
+
+
+def _bands(
+    times: Array, survival: Array, failed: Array, censored: Array
+) -> tuple[list[float | None], list[float | None]]:
+    inside = (survival > 0.0) & (survival < 1.0)
+    if not inside.any():
+        return [None] * len(times), [None] * len(times)
+    function = stats.ecdf(stats.CensoredData(uncensored=failed, right=censored)).sf
+    with np.errstate(divide="ignore", invalid="ignore"):  # where the curve is 1 or 0, which `inside` leaves out
+        interval = function.confidence_interval(CONFIDENCE, method="log-log")
+    return tuple(  # type: ignore[return-value]
+        [float(value) if here and math.isfinite(value) else None for value, here in zip(side, inside, strict=True)]
+        for side in (interval.low.probabilities, interval.high.probabilities)
+    )
+
+
+def _at_risk(lifetimes: Lifetimes, time: float) -> int:
+    return sum(observed >= time for observed in (*lifetimes.failed_ps, *lifetimes.censored_ps))
+
+
+def median_time(curve: SurvivalCurve) -> float | None:
+    """First time at which survival is one half or less; ``None`` if the curve stays above."""
+    for time, survival in zip(curve.times_ps, curve.survival, strict=True):
+        if survival <= 0.5 + 1e-12:  # 1 - 4/8 in floating point
+            return time
+    return None
+
+
+def restricted_mean(curve: SurvivalCurve, until_ps: float) -> float | None:
+    """Area under the curve up to a time, the mean time survived until then.
+
+    ``None`` if the curve ends earlier, with runs that were still alive.
+    """
+    times, survival = np.array(curve.times_ps), np.array(curve.survival)
+    if times[-1] < until_ps * (1.0 - 1e-9) and survival[-1] > 0.0:
+        return None
+    edges = np.clip(np.append(times, max(until_ps, times[-1])), 0.0, until_ps)
+    return float(np.diff(edges) @ survival)
+
+
+def stable_interval(n_stable: int, n_failed: int) -> tuple[float, float, float] | None:
+    """Fraction of runs that were stable and its exact 95 % interval (Clopper and Pearson, Biometrika 26, 404 (1934)).
+
+    Of runs that ended one way or the other; ``None`` if none did.
+    """
+    n = n_stable + n_failed
+    if n == 0:
+        return None
+    interval = stats.binomtest(n_stable, n).proportion_ci(CONFIDENCE, method="exact")
+    return n_stable / n, float(interval.low), float(interval.high)
+
+
+def log_rank(strata: Sequence[tuple[Lifetimes, Lifetimes]]) -> LogRank:
+    r"""Test that runs a and b fail at the same rate, in one or several strata.
+
+    At each time of failure t_i, d_i of n_i runs fail, of which n_{ai} are a.  If both fail at the same rate, the
+    failures among a are hypergeometric, and
+
+    .. math:: Z = \sum_i (d_{ai} - e_i) \Big/ \sqrt{\sum_i v_i}, \qquad e_i = \frac{d_i n_{ai}}{n_i}, \qquad
+              v_i = e_i \frac{n_{bi}}{n_i} \frac{n_i - d_i}{n_i - 1}
+
+    is standard normal (Mantel, Cancer Chemother. Rep. 50, 163 (1966)).  Sums over strata (temperatures, say) compare a
+    only with b of the same stratum.  With one stratum it is `scipy.stats.logrank`.
+    """
+    failed_a = sum(len(a.failed_ps) for a, _ in strata)
+    failed_b = sum(len(b.failed_ps) for _, b in strata)
+    expected = variance = 0.0
+    for a, b in strata:
+        for time in sorted({*a.failed_ps, *b.failed_ps}):
+            n_a, n_b = _at_risk(a, time), _at_risk(b, time)
+            n = n_a + n_b
+            d = list(a.failed_ps).count(time) + list(b.failed_ps).count(time)
+            here = d * n_a / n
+            expected += here
+            variance += here * n_b / n * (n - d) / (n - 1) if n > 1 else 0.0
+    if variance == 0.0:
+        return LogRank(failed_a, failed_b, expected, None, None)
+    statistic = (failed_a - expected) / math.sqrt(variance)
+    return LogRank(failed_a, failed_b, expected, statistic, float(2.0 * stats.norm.sf(abs(statistic))))
