@@ -10,16 +10,15 @@ with d_i failures at t_i among the n_i runs observed until then.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from ase_mlcalc.study.summary import SurvivalCurve
 
-Array = NDArray[np.float64]
 CONFIDENCE = 0.95
 
 
@@ -53,7 +52,7 @@ def survival_curve(lifetimes: Lifetimes) -> SurvivalCurve | None:
         return None
     found = stats.ecdf(stats.CensoredData(uncensored=failed, right=censored)).sf
     times, survival = np.asarray(found.quantiles), np.asarray(found.probabilities)
-    low, high = _bands(times, survival, failed, censored)
+    low, high = _bands(found)
     at_risk = [_at_risk(lifetimes, time) for time in times]
     if times[0] > 0.0:
         times, survival = np.append(0.0, times), np.append(1.0, survival)
@@ -68,18 +67,19 @@ def survival_curve(lifetimes: Lifetimes) -> SurvivalCurve | None:
     )
 
 
-def _bands(
-    times: Array, survival: Array, failed: Array, censored: Array
-) -> tuple[list[float | None], list[float | None]]:
+def _bands(found: Any) -> tuple[list[float | None], list[float | None]]:
+    """Of a survival function of scipy; ``None`` where it is 1 or 0."""
+    survival = np.asarray(found.probabilities)
     inside = (survival > 0.0) & (survival < 1.0)
     if not inside.any():
-        return [None] * len(times), [None] * len(times)
-    function = stats.ecdf(stats.CensoredData(uncensored=failed, right=censored)).sf
-    with np.errstate(divide="ignore", invalid="ignore"):  # where the curve is 1 or 0, which `inside` leaves out
-        interval = function.confidence_interval(CONFIDENCE, method="log-log")
-    return tuple(  # type: ignore[return-value]
-        [float(value) if here and math.isfinite(value) else None for value, here in zip(side, inside, strict=True)]
-        for side in (interval.low.probabilities, interval.high.probabilities)
+        return [None] * len(survival), [None] * len(survival)
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.filterwarnings("ignore", "The confidence interval is undefined", RuntimeWarning)  # where not `inside`
+        interval = found.confidence_interval(CONFIDENCE, method="log-log")
+    low, high = np.asarray(interval.low.probabilities), np.asarray(interval.high.probabilities)
+    return (
+        [float(value) if here else None for value, here in zip(low, inside, strict=True)],
+        [float(value) if here else None for value, here in zip(high, inside, strict=True)],
     )
 
 
