@@ -4,21 +4,43 @@ The same monitors watch a run while it goes on and look at the trajectory of any
 `Snapshot`, and nothing in it depends on where it came from.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from ase_mlcalc.md.monitors.config import Action
+from ase_mlcalc.md.monitors.pairs import pairs_within
 from ase_mlcalc.md.outcome import Outcome
-from ase_mlcalc.neighbors import Pairs, find_pairs
+from ase_mlcalc.neighbors import Pairs
 
 Array = NDArray[np.float64]
 State = dict[str, NDArray[np.generic]]
 """What a monitor remembers, as named arrays of numbers or booleans: what a checkpoint holds."""
+
+
+class Moment(NamedTuple):
+    """When: what is known of it."""
+
+    number: int
+    """Of the snapshot."""
+    step: int | None = None
+    time_ps: float | None = None
+
+    def to_array(self) -> Array:
+        """(3,) with NaN for what is not known, for a `State`."""
+        return np.array([math.nan if value is None else value for value in self], dtype=float)
+
+    @classmethod
+    def from_array(cls, values: NDArray[np.generic]) -> Self:
+        """What `to_array` gave."""
+        number, step, time_ps = np.asarray(values, dtype=float).tolist()
+        return cls(int(number), None if math.isnan(step) else int(step), None if math.isnan(time_ps) else time_ps)
 
 
 class Snapshot:
@@ -74,16 +96,18 @@ class Snapshot:
         self.forces_spread = forces_spread
         self._pairs: tuple[float, Pairs, Array] | None = None
 
+    @property
+    def moment(self) -> Moment:
+        """When this was."""
+        return Moment(self.number, self.step, self.time_ps)
+
     def pairs(self, cutoff: float) -> tuple[Pairs, Array]:
         """Directed pairs closer than a cutoff (Å), periodic images included, and their distances (E,) in Å.
 
         The search is shared by all monitors that look at this snapshot.
         """
         if self._pairs is None or self._pairs[0] < cutoff:
-            atoms = self.atoms
-            cell = np.asarray(atoms.cell)
-            found = find_pairs(atoms.positions, cell, atoms.pbc, cutoff)
-            self._pairs = (cutoff, found, np.linalg.norm(found.vectors(atoms.positions, cell), axis=1))
+            self._pairs = (cutoff, *pairs_within(self.atoms, cutoff))
         wide, pairs, distances = self._pairs
         if wide == cutoff:
             return pairs, distances
@@ -115,6 +139,16 @@ class Finding:
     """Where it is not the monitor's usual one."""
     atoms: tuple[int, ...] = ()
     """Indices of the atoms that it is about, for pictures."""
+    since: Moment | None = None
+    """When it began, where a monitor waited before it spoke."""
+
+
+class Choice(Protocol):
+    """What every monitor's configuration has."""
+
+    @property
+    def action(self) -> Action:
+        """Stop the run, or only note it."""
 
 
 class Monitor(ABC):
@@ -126,10 +160,24 @@ class Monitor(ABC):
 
     name: ClassVar[str]
     outcome: ClassVar[Outcome]
+    cutoff_A: float = 0.0
+    """It asks each snapshot for pairs up to this distance; one search at the largest of all monitors serves them."""
+
+    @classmethod
+    def suits(cls, config: Any, setting: Setting) -> bool:  # noqa: ARG003
+        """Whether ``use = "auto"`` means yes for this structure; `config` is the monitor's own."""
+        return True
+
+    def __init__(self, config: Choice) -> None:
+        self.action: Action = config.action
 
     @abstractmethod
     def look(self, snapshot: Snapshot) -> Finding | None:
         """Take in the next snapshot; what is wrong with it, if anything is."""
+
+    def pending(self) -> Finding | None:
+        """What was seen but not yet reported, because the monitor waits to see what becomes of it."""
+        return None
 
     def finish(self) -> Finding | None:
         """What can be told only from the run as a whole, after its last snapshot."""
