@@ -143,9 +143,10 @@ class MLCalculator(Calculator):
         return changes if same else [*changes, "momenta"]
 
     def reset(self) -> None:
-        """Forget the results and what belongs to them."""
+        """Forget the results and all that came before: the next evaluation is that of a new calculator, bit by bit."""
         super().reset()
-        self.extras = {}
+        self.extras, self._graph = {}, None
+        self._neighbors = NeighborList(self._neighbors.cutoff, self._neighbors.skin)
 
     def get_atomic_volumes(self) -> NDArray[np.float64]:
         """(N,) Å³, the volume by which each atom's stress is divided: that of the whole cell.

@@ -120,6 +120,16 @@ def save(potential: Derived | Ensemble, path: Path | str, provenance: Mapping[st
             raise OSError(str(error)) from error
 
 
+def fingerprint(potential: Derived | Ensemble) -> str:
+    """SHA-256 of what makes a potential: its weights, its model with configuration, and its baseline."""
+    members = derived_members(potential) if isinstance(potential, Ensemble) else [potential]
+    digest = hashlib.sha256()
+    for member in members:
+        digest.update(_description(member).model_dump_json(exclude={"weights_sha256"}).encode())
+        digest.update(_sha256(_weights(member)).encode())
+    return digest.hexdigest()
+
+
 def _weights(potential: Derived) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in potential.model.state_dict().items()}
 

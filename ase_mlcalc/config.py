@@ -156,3 +156,16 @@ def toml_key(key: Any) -> str:
     text = str(key)
     bare = text.isascii() and text.replace("_", "").replace("-", "").isalnum()
     return text if bare else toml_value(text)
+
+
+def changed_keys(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
+    """Dotted names of the keys in which two configurations differ, with both values."""
+    changes = []
+    for key in sorted(old.keys() | new.keys()):
+        name = f"{path}.{key}" if path else key
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changes += changed_keys(before, after, name)
+        elif before != after:
+            changes.append(f"{name} (was {before!r}, now {after!r})")
+    return changes

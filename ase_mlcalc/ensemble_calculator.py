@@ -96,9 +96,11 @@ class EnsembleCalculator(Calculator):
         return changes
 
     def reset(self) -> None:
-        """Forget all results."""
+        """Forget all results, those of the members too."""
         super().reset()
         self.extras = {}
+        for calculator in self.calculators:
+            calculator.reset()
 
     def _ask(self, name: str, atoms: Atoms) -> NDArray[np.float64]:
         """(M, ...) the property as each member has it."""

@@ -53,3 +53,27 @@ def make_folder(folder: Path) -> None:
         raise ConfigError(
             f"cannot make the output folder {folder}: {error.strerror or error}; choose another"
         ) from error
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Refuse a second process at work in the same folder; the system frees the lock of a killed one."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        yield
+        return
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"another process is at work in {folder}; wait for it or choose another folder"
+            ) from error
+        yield
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Temporary files of a process that was killed while writing."""
+    for leftover in folder.glob(".*.part"):
+        leftover.unlink(missing_ok=True)

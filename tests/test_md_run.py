@@ -3,6 +3,7 @@
 import csv
 import json
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -27,6 +28,7 @@ from ase_mlcalc.md import (
     run_job,
     run_md,
 )
+from ase_mlcalc.md.frames import last_frame
 from ase_mlcalc.md.result import save_result
 from ase_mlcalc.md.velocities import degrees_of_freedom, draw_momenta, remove_rigid_motion
 from ase_mlcalc.model import lookup
@@ -176,7 +178,7 @@ def test_temperature_counts_the_degrees_of_freedom_of_the_ensemble(tmp_path, ens
 )
 def test_drawn_momenta_have_no_rigid_motion_and_the_right_temperature(atoms, expected):
     rng = np.random.default_rng(1)
-    n_degrees = degrees_of_freedom(atoms, thermostat=False)
+    n_degrees = degrees_of_freedom(atoms, all_momenta=False)
     assert n_degrees == expected
     kinetic = []
     for _ in range(2000):
@@ -264,9 +266,10 @@ def test_nan_stops_the_run_at_the_last_good_frame(tmp_path, how):
     last = list(read_trajectory(tmp_path / "hot.traj"))[-1]
     assert last.info["step"] == 10
     assert np.array_equal(last.positions, atoms.positions)
-    failed = list(read_trajectory(tmp_path / "hot-failed.traj"))
-    assert len(failed) == 1
-    assert np.isfinite(failed[0].positions).all()
+    failed = ase.io.read(tmp_path / "hot-failure.extxyz", ":")
+    assert [frame.info["step"] for frame in failed] == [0, 10, 11]
+    assert "NAN" in failed[-1].info["failure"]
+    assert all(np.isfinite(frame.positions).all() and frame.calc is None for frame in failed)
     rows = read_thermo(tmp_path / "thermo.csv")["hot"]
     assert np.isfinite(rows["temperature_K"]).all()
     assert read_results(tmp_path)[0].outcome is Outcome.NAN
@@ -333,7 +336,12 @@ def test_forces_without_energy_leave_columns_empty(tmp_path):
     assert result.completed
     with open(tmp_path / "thermo.csv", newline="") as file:
         row = next(csv.DictReader(file))
-    assert [name for name, cell in row.items() if cell == ""] == ["potential_eV", "total_eV", "pressure_GPa"]
+    assert [name for name, cell in row.items() if cell == ""] == [
+        "potential_eV",
+        "total_eV",
+        "conserved_eV",
+        "pressure_GPa",
+    ]
     assert np.isnan(read_thermo(tmp_path / "thermo.csv")["md"]["total_eV"]).all()
     assert result.drift is None
     assert result.heating is not None
@@ -362,10 +370,21 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path):
 
 
 def test_an_earlier_stage_is_not_overwritten(tmp_path):
-    run_md(copper(), MDConfig(time_ps=0.005), tmp_path, progress=False)
+    first = run_md(copper(), MDConfig(time_ps=0.005), tmp_path, progress=False)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="already holds"):
-        run_md(copper(), MDConfig(time_ps=0.005), tmp_path, progress=False)
+    atoms = copper()
+    assert run_md(atoms, MDConfig(time_ps=0.005), tmp_path, progress=False) == first  # the same run: its result
+    assert np.array_equal(atoms.positions, last_frame(tmp_path / "md.traj").positions)
+    with pytest.raises(ConfigError, match=r"another run: md\.seed \(was 0, now 1\)"):
+        run_md(copper(), MDConfig(time_ps=0.005, seed=1), tmp_path, progress=False)
+    moved = copper()
+    moved.rattle(0.01)
+    with pytest.raises(ConfigError, match="another run: structure"):
+        run_md(moved, MDConfig(time_ps=0.005), tmp_path, progress=False)
+    other = copper()
+    other.calc = LennardJones(sigma=2.3, rc=5.0)
+    with pytest.raises(ConfigError, match=r"calculator\.class"):
+        run_md(other, MDConfig(time_ps=0.005), tmp_path, progress=False)
     clear_run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     assert run_md(copper(), MDConfig(time_ps=0.005), tmp_path, progress=False).completed
@@ -430,8 +449,10 @@ def test_job_runs_its_stages(tmp_path):
     results = run_job(job, progress=False)
     assert [result.name for result in results] == ["nvt", "nve", "nve-2"]
     assert results[0].n_atoms == 8  # the last structure of the file
-    with pytest.raises(ConfigError, match="already holds"):
-        run_job(job, progress=False)
+    assert run_job(job, progress=False) == results  # nothing is run twice
+    longer = job.model_copy(update={"md": (job.md[0].model_copy(update={"time_ps": 0.006}),)})
+    with pytest.raises(ConfigError, match=r"md\.time_ps"):
+        run_job(longer, progress=False)
     again = job.model_copy(update={"job": job.job.model_copy(update={"overwrite": True})})
     assert all(result.completed for result in run_job(again, progress=False))
 
@@ -446,7 +467,10 @@ FILES = {"structure": "start.xyz", "calculator": "ase.calculators.emt:EMT"}
         ({"job": FILES, "md": [{"timestep_fs": 0}]}, "greater than 0"),
         ({"job": FILES, "md": [{"timestep_fs": float("nan")}]}, "timestep_fs"),
         ({"job": FILES, "md": []}, "at least one stage"),
-        ({"job": FILES, "md": {"ensemble": "npt"}}, "'nve' or 'nvt'"),
+        ({"job": FILES, "md": {"ensemble": "nph"}}, "'nve', 'nvt' or 'npt'"),
+        ({"job": FILES, "md": {"temperature_K": 0.0257}}, "energy in eV, it is 298 K"),
+        ({"job": FILES, "md": {"ensemble": "nve", "temperature_end_K": 500}}, "needs a thermostat"),
+        ({"job": FILES, "md": {"temperature_K": 0}}, "stops everything"),
         ({"job": FILES | {"model": "a.safetensors"}}, "got both"),
         ({"job": {"structure": "a"}}, "got neither"),
     ],

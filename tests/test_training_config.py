@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 from training_cases import SCHNET, make_job
 
-from ase_mlcalc.config import template, validate
+from ase_mlcalc.config import changed_keys, template, validate
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.errors import ConfigError, DataError, ModelError, SpeciesError
 from ase_mlcalc.graph import from_atoms
@@ -16,7 +16,7 @@ from ase_mlcalc.model import Model, MoleculeConfig, lookup
 from ase_mlcalc.potential import Derived
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.testing import temporary_models
-from ase_mlcalc.training.config import TrainConfig, TrainJob, changed_keys, resolve_model, resolved, to_toml
+from ase_mlcalc.training.config import TrainConfig, TrainJob, resolve_model, resolved, to_toml
 from ase_mlcalc.training.ema import MovingAverage
 from ase_mlcalc.training.optimizers import make_optimizer
 from ase_mlcalc.training.schedule import Budget, learning_rate_factor

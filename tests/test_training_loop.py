@@ -19,6 +19,7 @@ from ase_mlcalc import checkpoint
 from ase_mlcalc import model as models
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import CheckpointError, ConfigError, DataError, MLCalcError, NumericalError
+from ase_mlcalc.files import exclusive
 from ase_mlcalc.model import Model, ModelConfig, SpeciesIndex
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.training import loop
@@ -220,7 +221,7 @@ def test_another_configuration_or_other_data_in_the_same_folder(no_pictures, tmp
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path, mixed):
-    with loop.states.exclusive(tmp_path), pytest.raises(ConfigError, match="another process"):
+    with exclusive(tmp_path), pytest.raises(ConfigError, match="another process"):
         train(make_job(tmp_path, mixed), progress=False)
 
 

@@ -2,9 +2,13 @@
 
 from typing import Any, Literal, Self
 
+from ase import units
 from pydantic import Field, field_validator, model_validator
 
 from ase_mlcalc.config import Section
+
+LOWEST_TEMPERATURE_K = 0.5
+"""Below this, a temperature is taken for a slip of units: 0.026 eV are 300 K."""
 
 
 def _positive(default: float, description: str) -> Any:
@@ -12,25 +16,57 @@ def _positive(default: float, description: str) -> Any:
 
 
 class MDConfig(Section):
-    """One stage of molecular dynamics at constant volume."""
+    """One stage of molecular dynamics."""
 
-    ensemble: Literal["nve", "nvt"] = Field(
-        "nvt", description='"nvt": Langevin thermostat; "nve": velocity Verlet, constant energy'
+    ensemble: Literal["nve", "nvt", "npt"] = Field(
+        "nvt",
+        description='"nvt": constant temperature and volume; "nve": constant energy, velocity Verlet; '
+        '"npt": constant temperature and pressure, Martyna-Tobias-Klein',
     )
     temperature_K: float = Field(
-        300.0, ge=0, allow_inf_nan=False, description="of the thermostat (nvt) and of drawn velocities, K"
+        300.0, ge=0, allow_inf_nan=False, description="of the thermostat (nvt, npt) and of drawn velocities, K"
+    )
+    temperature_end_K: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="of the thermostat at the end of the stage, a linear ramp, K"
     )
     timestep_fs: float = _positive(0.5, "time step, fs; 0.5 with hydrogen, 1-2 for heavier atoms")
     time_ps: float = _positive(5.0, "length of the stage, ps")
-    friction_per_ps: float = _positive(10.0, "Langevin friction, 1/ps (nvt); 10 thermalises in 0.1 ps")
+    thermostat: Literal["langevin", "bussi", "nose-hoover"] = Field(
+        "langevin",
+        description='nvt: "langevin" drives every atom; "bussi" (stochastic) and "nose-hoover" (a chain of three) '
+        "drive the kinetic energy and disturb the dynamics less",
+    )
+    friction_per_ps: float = _positive(10.0, "Langevin friction, 1/ps; 10 thermalises in 0.1 ps")
+    thermostat_time_fs: float = _positive(100.0, "relaxation time of the bussi, nose-hoover and npt thermostats, fs")
+    pressure_GPa: float = Field(0.0, allow_inf_nan=False, description="npt: external pressure, GPa")
+    barostat_time_fs: float = _positive(1000.0, "npt: relaxation time of the cell, fs")
+    cell_shape: Literal["fixed", "free"] = Field(
+        "fixed", description='npt: "fixed": the cell keeps its shape and only the volume changes; "free": it shears too'
+    )
     initial_velocities: Literal["thermal", "keep"] = Field(
-        "thermal",
-        description='"thermal": drawn at temperature_K; "keep": those of the structure.  '
-        "nve takes out the motion of the center of mass, and the rotation of a molecule",
+        "thermal", description='"thermal": drawn at temperature_K; "keep": those of the structure'
+    )
+    rigid_motion: Literal["removed", "removed-always", "kept"] = Field(
+        "removed",
+        description='motion of the center of mass, and rotation of a molecule: "removed" at the start unless langevin '
+        'drives it; "removed-always": after each step (forces that do not conserve momentum); "kept"',
     )
     seed: int = Field(0, ge=0, description="of drawn velocities and of the thermostat")
+    settle_within_percent: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="end the stage early, once the temperature is so close to its target",
+    )
+    settle_after_ps: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="with settle_within_percent: not before this time, ps"
+    )
     thermo_every_fs: float = _positive(5.0, "time between rows of thermo.csv, fs")
     frames_every_fs: float = _positive(50.0, "time between frames of the trajectory, fs")
+    checkpoint_every_fs: float = _positive(500.0, "time between checkpoints, from which a killed run goes on, fs")
+    monitors_every_fs: float = Field(
+        5.0, ge=0, allow_inf_nan=False, description="time between looks of the monitors, fs; 0: no monitors"
+    )
     stresses_every_fs: float = Field(
         100.0, ge=0, allow_inf_nan=False, description="time between frames with per-atom stress, fs; 0: none"
     )
@@ -49,6 +85,38 @@ class MDConfig(Section):
     )
     max_temperature_K: float = _positive(1e5, "stop the run as exploded above this temperature, K")
 
+    @model_validator(mode="after")
+    def _plausible(self) -> Self:
+        if 0 < self.temperature_K < LOWEST_TEMPERATURE_K:
+            raise ValueError(
+                f"temperature_K = {self.temperature_K:g} is next to nothing; if it is an energy in eV, it is "
+                f"{self.temperature_K / units.kB:.0f} K"
+            )
+        if max(self.temperature_K, self.temperature_end_K or 0.0) >= self.max_temperature_K:
+            raise ValueError(f"temperature_K is not below max_temperature_K = {self.max_temperature_K:g}")
+        if self.ensemble == "nve":
+            for key in ("temperature_end_K", "settle_within_percent"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} needs a thermostat, and nve has none; use nvt")
+        elif self.temperature_K == 0:
+            raise ValueError(f"a thermostat at 0 K stops everything; give {self.ensemble} a temperature")
+        return self
+
+    @property
+    def driver(self) -> Literal["verlet", "langevin", "bussi", "nose-hoover", "npt"]:
+        """Which equations of motion: what ensemble and thermostat come down to."""
+        if self.ensemble == "nvt":
+            return self.thermostat
+        return "verlet" if self.ensemble == "nve" else "npt"
+
+    def target_K(self, step: int) -> float | None:
+        """Temperature of the thermostat at a step; ``None`` at constant energy."""
+        if self.ensemble == "nve":
+            return None
+        if self.temperature_end_K is None:
+            return self.temperature_K
+        return self.temperature_K + (self.temperature_end_K - self.temperature_K) * min(1.0, step / self.steps)
+
     @property
     def steps(self) -> int:
         """Number of time steps, at least one."""
@@ -64,6 +132,9 @@ class JobFiles(Section):
 
     structure: str = Field(description="file with the starting structure, any format that ASE reads")
     index: int = Field(-1, description="which structure of the file; -1 is the last")
+    reference: str | None = Field(
+        None, description="trajectory that is taken for right, for the monitors that compare with one"
+    )
     output: str = Field("md-run", description="folder to write")
     overwrite: bool = Field(False, description="remove an earlier run from the folder first")
     model: str | None = Field(None, description="checkpoint of the potential; or give `calculator`")

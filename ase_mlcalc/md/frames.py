@@ -1,12 +1,17 @@
 """Frames of a run: exact `.traj` files with momenta, read back even when a kill cut them short."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
+
+from ase_mlcalc.errors import DataError
+from ase_mlcalc.files import atomic_path
 
 
 class FrameFile:
@@ -15,10 +20,13 @@ class FrameFile:
     ``info`` of a frame has ``step`` and ``time_ps``, and with per-atom stress its ``stress_definition``.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._writer = TrajectoryWriter(str(path), "w")
+    def __init__(self, path: Path, n_frames: int = 0) -> None:
+        """Go on behind the first `n_frames` of a file."""
+        keep_frames(path, n_frames)
+        self._writer = TrajectoryWriter(str(path), "a")
+        self.n_frames = n_frames
         self.last_step: int | None = None
-        """Step of the last frame written."""
+        """Step of the last frame written here."""
 
     def __enter__(self) -> Self:
         return self
@@ -45,6 +53,45 @@ class FrameFile:
             frame.calc = SinglePointCalculator(frame, **given)
         self._writer.write(frame)
         self.last_step = step
+        self.n_frames += 1
+
+
+def keep_frames(path: Path, n_frames: int) -> None:
+    """Cut off what a trajectory holds behind its first frames; a file that has no more is left alone.
+
+    Raises
+    ------
+    DataError
+        It does not hold so many.
+    """
+    held = _n_frames(path)
+    if held < n_frames:
+        raise DataError(f"{path} holds {held} frames where {n_frames} were written; the run cannot go on: run it again")
+    if held == n_frames:
+        return
+    with atomic_path(path) as shorter, TrajectoryWriter(str(shorter), "w") as writer:
+        for frame in islice(read_trajectory(path), n_frames):
+            writer.write(frame)
+
+
+def _n_frames(path: Path) -> int:
+    try:
+        with TrajectoryReader(str(path)) as reader:
+            return len(reader)
+    except Exception:  # noqa: BLE001  # no file, an empty one or one without a header
+        return 0
+
+
+def last_frame(path: Path) -> Atoms | None:
+    """The last complete frame of a trajectory; ``None`` if it has none."""
+    try:
+        with TrajectoryReader(str(path)) as reader:
+            for index in range(len(reader) - 1, -1, -1):
+                with suppress(Exception):
+                    return reader[index]
+    except Exception:  # noqa: BLE001
+        return None
+    return None
 
 
 def read_trajectory(path: Path) -> Iterator[Atoms]:

@@ -16,8 +16,18 @@ from ase_mlcalc.md.result import RunResult, clear_run
 from ase_mlcalc.md.run import run_md
 
 
-def run_job(job: MDJob, *, progress: bool = True) -> list[RunResult]:
+def run_job(job: MDJob, *, calculator: Calculator | None = None, progress: bool = True) -> list[RunResult]:
     """Run the stages of a job; a stage that does not complete is the last.
+
+    The same call goes on with a job that was killed, and returns the results of one that has ended.
+
+    Parameters
+    ----------
+    job : MDJob
+    calculator : Calculator, optional
+        The one that the job names, where it was made before.
+    progress : bool
+        Show a progress bar if stderr is a terminal.
 
     Raises
     ------
@@ -27,13 +37,15 @@ def run_job(job: MDJob, *, progress: bool = True) -> list[RunResult]:
         Whatever `run_md` refuses.
     """
     atoms = read_structure(job.job)
-    atoms.calc = make_calculator(job.job)
+    atoms.calc = make_calculator(job.job) if calculator is None else calculator
+    reference = read_reference(job.job)
     folder = Path(job.job.output)
     if job.job.overwrite:
         clear_run(folder)
     results: list[RunResult] = []
     for name, config in job.stages():
-        results.append(run_md(atoms, config, folder, name=name, progress=progress))
+        source = job.job.model or job.job.calculator
+        results.append(run_md(atoms, config, folder, name=name, reference=reference, source=source, progress=progress))
         if not results[-1].completed:
             break
     return results
@@ -53,6 +65,20 @@ def read_structure(files: JobFiles) -> Atoms:
     if not isinstance(structure, Atoms):
         raise DataError(f"{files.structure!r} holds several structures where job.index = {files.index} asks for one")
     return structure
+
+
+def read_reference(files: JobFiles) -> list[Atoms]:
+    """Frames of the trajectory that monitors compare with; none if the job names none."""
+    if files.reference is None:
+        return []
+    try:
+        frames = read(files.reference, index=":")
+    except Exception as error:  # ASE's readers raise anything
+        raise DataError(
+            f"ASE cannot read the reference trajectory {files.reference!r} ({type(error).__name__}: {error}); check "
+            "job.reference"
+        ) from error
+    return list(frames)
 
 
 def make_calculator(files: JobFiles) -> Calculator:

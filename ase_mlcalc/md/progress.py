@@ -19,8 +19,11 @@ def ns_per_day(steps: int, timestep_fs: float, seconds: float) -> float:
 
 
 @contextmanager
-def progress_bar(name: str, steps: int, timestep_fs: float, *, shown: bool) -> Iterator[Update]:
-    """A function to call with step and temperature (K) after each step; silent unless stderr is a terminal."""
+def progress_bar(name: str, steps: int, timestep_fs: float, *, shown: bool, first: int = 0) -> Iterator[Update]:
+    """A function to call with step and temperature (K) after each step; silent unless stderr is a terminal.
+
+    A run that goes on from a checkpoint begins at step `first`.
+    """
     if not (shown and sys.stderr.isatty()):
         yield lambda _step, _temperature: None
         return
@@ -29,7 +32,7 @@ def progress_bar(name: str, steps: int, timestep_fs: float, *, shown: bool) -> I
     with Progress(
         *columns, TextColumn("{task.fields[state]}"), console=Console(stderr=True), auto_refresh=False
     ) as bar:
-        task = bar.add_task(name, total=steps, state="")
+        task = bar.add_task(name, total=steps, completed=first, state="")
         start = drawn = time.perf_counter()
 
         def update(step: int, temperature: float | None) -> None:
@@ -39,7 +42,7 @@ def progress_bar(name: str, steps: int, timestep_fs: float, *, shown: bool) -> I
                 return
             drawn = now
             state = "" if temperature is None else f"{temperature:.0f} K"
-            state += f"  {ns_per_day(step, timestep_fs, now - start):.3g} ns/day" if step else ""
+            state += f"  {ns_per_day(step - first, timestep_fs, now - start):.3g} ns/day" if step > first else ""
             bar.update(task, completed=step, state=state, refresh=True)
 
         yield update

@@ -7,15 +7,50 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_serializer, field_validator
 
-from ase_mlcalc.config import Section
+from ase_mlcalc.config import Section, changed_keys
 from ase_mlcalc.errors import ConfigError, DataError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.drift import Slope
 from ase_mlcalc.md.outcome import Outcome
+from ase_mlcalc.md.provenance import Provenance
 from ase_mlcalc.md.thermo import THERMO_FILE
 
 RESULT_FILE = "result.json"
+
+
+UNFINISHED = (Outcome.RUNNING, Outcome.INTERRUPTED, Outcome.DISK_FULL)
+"""Outcomes after which the same call goes on."""
+
+
+class Event(Section):
+    """What a monitor found, and when."""
+
+    monitor: str
+    outcome: Outcome
+    step: int
+    time_ps: float
+    detail: str
+    value: float | None = None
+    threshold: float | None = None
+    atoms: tuple[int, ...] = ()
+    """Indices of the atoms that it is about."""
+    stops: bool
+    """Whether it ended the run."""
+
+    @field_serializer("outcome")
+    def _outcome_name(self, outcome: Outcome) -> str:
+        return outcome.name
+
+    @field_validator("outcome", mode="before")
+    @classmethod
+    def _outcome_from_name(cls, value: Any) -> Any:
+        return outcome_named(value)
+
+
+def outcome_named(value: Any) -> Any:
+    """An outcome from its name, which is what files hold; anything else as it is."""
+    return Outcome.__members__.get(value, value) if isinstance(value, str) else value
 
 
 class RunResult(Section):
@@ -46,9 +81,18 @@ class RunResult(Section):
     temperature_mean_K: float | None = None
     temperature_std_K: float | None = None
     drift: Slope | None = None
-    """Total energy in nve, meV/atom/ps (intercept and rms in meV/atom)."""
+    """Of what the equations of motion conserve, meV/atom/ps (intercept and rms in meV/atom)."""
     heating: Slope | None = None
     """Temperature in nve, K/ps: what is left to judge by when a potential gives no energy."""
+    events: tuple[Event, ...] = ()
+    """What the monitors found, in order."""
+    notes: tuple[str, ...] = ()
+    """Doubts about what was asked for, such as a long time step."""
+    identity: dict[str, Any] = Field(default_factory=dict)
+    """What tells this run from another beside its configuration: starting structure, calculator, reference."""
+    provenance: Provenance | None = None
+    restarts: int = 0
+    """How often the run went on from a checkpoint."""
 
     @property
     def completed(self) -> bool:
@@ -80,7 +124,7 @@ class RunResult(Section):
     @field_validator("outcome", mode="before")
     @classmethod
     def _outcome_from_name(cls, value: Any) -> Any:
-        return Outcome.__members__.get(value, value) if isinstance(value, str) else value
+        return outcome_named(value)
 
 
 def save_result(result: RunResult) -> None:
@@ -117,29 +161,40 @@ def read_results(folder: Path) -> list[RunResult]:
     return results
 
 
-def claim_stage(folder: Path, name: str) -> None:
-    """Make sure that a stage may be written.
+def earlier_stage(folder: Path, name: str) -> RunResult | None:
+    """What a folder holds of a stage.
 
     Raises
     ------
     ConfigError
-        The name cannot be a file name, or the folder already holds a stage of that name.
+        The name cannot be a file name.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise ConfigError(f"a stage name is letters, digits, '_', '-' and '.', got {name!r}")
-    if (folder / f"{name}.traj").exists() or any(stage.name == name for stage in read_results(folder)):
+    return next((stage for stage in read_results(folder) if stage.name == name), None)
+
+
+def refuse_another_run(earlier: RunResult, config: MDConfig, identity: dict[str, Any]) -> None:
+    """Make sure that a stage in a folder is the one that is asked for.
+
+    Raises
+    ------
+    ConfigError
+        It differs; the message says in what.
+    """
+    before = {"md": earlier.config.model_dump(mode="json"), **earlier.identity}
+    changes = changed_keys(before, {"md": config.model_dump(mode="json"), **identity})
+    if changes:
         raise ConfigError(
-            f"{folder} already holds a stage {name!r}, which is not overwritten: choose another folder or name, "
-            "or remove the earlier run"
+            f"{earlier.folder} already holds a stage {earlier.name!r} that is another run: {'; '.join(changes)}; "
+            "choose another folder or name, or remove the earlier run"
         )
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def clear_run(folder: Path) -> None:
     """Remove the files of an earlier run from a folder, and nothing else."""
     for stage in read_results(folder):
-        stage.trajectory.unlink(missing_ok=True)
-        for suffix in ("-failed.traj", "-stress.csv", "-heat-flux.csv"):
+        for suffix in (".traj", "-failure.extxyz", "-stress.csv", "-heat-flux.csv", "-checkpoint.npz"):
             (folder / f"{stage.name}{suffix}").unlink(missing_ok=True)
-    for name in (THERMO_FILE, RESULT_FILE):
+    for name in (THERMO_FILE, RESULT_FILE, ".lock"):
         (folder / name).unlink(missing_ok=True)

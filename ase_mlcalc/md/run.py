@@ -1,233 +1,355 @@
-"""`run_md`: one stage of molecular dynamics with any ASE calculator, from start to outcome."""
+"""`run_md`: one stage of molecular dynamics with any ASE calculator, from its start or from where it was killed."""
 
+import errno
 import time
+import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
-from ase.md.md import MolecularDynamics
 from numpy.typing import NDArray
 
-from ase_mlcalc.calculator import MLCalculator, definition_of
-from ase_mlcalc.errors import ConfigError, ModelError, NumericalError, StructureError
-from ase_mlcalc.graph import has_volume
+from ase_mlcalc.calculator import MLCalculator
+from ase_mlcalc.errors import MLCalcError, NumericalError, StructureError
+from ase_mlcalc.files import exclusive, make_folder, remove_leftovers
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.drift import energy_drift, fit_slope
-from ase_mlcalc.md.ensembles import integrator, set_initial_momenta
-from ase_mlcalc.md.fluxes import FluxFiles, check_fluxes
-from ase_mlcalc.md.frames import FrameFile
+from ase_mlcalc.md.ensembles import Integrator, integrator, set_initial_momenta
+from ase_mlcalc.md.evidence import RecentStates
+from ase_mlcalc.md.frames import last_frame
 from ase_mlcalc.md.outcome import Outcome
 from ase_mlcalc.md.progress import Update, ns_per_day, progress_bar
-from ase_mlcalc.md.result import RunResult, claim_stage, save_result
-from ase_mlcalc.md.thermo import THERMO_FILE, ThermoFile, measure, quantity, read_thermo
-from ase_mlcalc.md.velocities import degrees_of_freedom, temperature_K
+from ase_mlcalc.md.provenance import identify_calculator, identify_structure, provenance
+from ase_mlcalc.md.recorder import Recorder
+from ase_mlcalc.md.restart import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
+from ase_mlcalc.md.result import UNFINISHED, Event, RunResult, earlier_stage, refuse_another_run, save_result
+from ase_mlcalc.md.start import check_start, doubts
+from ase_mlcalc.md.thermo import THERMO_FILE, measure, read_thermo
+from ase_mlcalc.md.velocities import temperature_K
 
 Array = NDArray[np.float64]
 
 
-class _State(NamedTuple):
+class RunWarning(UserWarning):
+    """A run that is made as asked and probably not meant so."""
+
+
+class _Good(NamedTuple):
     """The last state in which everything was finite."""
 
     step: int
     positions: Array
     momenta: Array
-    forces: Array
+    cell: Array
 
 
-class _Ending(NamedTuple):
-    outcome: Outcome
-    detail: str
-    last_good: _State | None
+class _Ended(Exception):  # noqa: N818  (how a run ends is no error)
+    """Raised from within a step when the run is over before its last step."""
+
+    def __init__(self, outcome: Outcome, detail: str = "") -> None:
+        super().__init__(detail)
+        self.outcome, self.detail = outcome, detail
 
 
-def run_md(atoms: Atoms, config: MDConfig, folder: Path | str, *, name: str = "md", progress: bool = True) -> RunResult:
+def run_md(
+    atoms: Atoms,
+    config: MDConfig,
+    folder: Path | str,
+    *,
+    name: str = "md",
+    reference: Sequence[Atoms] = (),
+    source: str | None = None,
+    progress: bool = True,
+) -> RunResult:
     """Integrate the equations of motion of a structure for one stage.
 
     `atoms` moves: it ends in the last good state, so that a next stage with ``initial_velocities="keep"`` continues
     it.  Several stages can be written to one folder under different names.
 
+    The same call continues a run that was killed, from its last checkpoint and, on the same machine, bit for bit as if
+    it had not been; and it returns the result of one that has ended.  `atoms` is given as at the very start each time.
+
     Parameters
     ----------
     atoms : ase.Atoms
         With a calculator that gives forces; energy, stress and per-atom stresses are recorded where it has them.
+        The calculator is reset at each checkpoint.
     config : MDConfig
     folder : path
         Receives ``thermo.csv`` (all stages), ``NAME.traj`` (exact positions and momenta, energy, forces, stress and
         sampled per-atom stresses), ``result.json`` and, where `config` asks for them, ``NAME-stress.csv`` and
         ``NAME-heat-flux.csv`` (see `ase_mlcalc.transport`).  After a failure the last good state is the last frame, and
-        ``NAME-failed.traj`` holds the structure on which the run failed, if its positions are finite.
+        ``NAME-failure.extxyz`` holds the structures up to the one on which the run failed.
     name : str
         Of the stage.
+    reference : sequence of ase.Atoms
+        Frames of a trajectory that is taken for right, for the monitors that compare with one.
+    source : str, optional
+        Where the calculator came from, for the record.
     progress : bool
         Show a progress bar if stderr is a terminal.
 
     Returns
     -------
     RunResult
-        Ask `RunResult.outcome`: NaN, explosion and refusal are outcomes and not exceptions.
+        Ask `RunResult.outcome`: NaN, explosion, refusal and what monitors find are outcomes and not exceptions.
 
     Raises
     ------
     ConfigError
-        No calculator, or the folder already holds a stage of this name.
+        No calculator; equations of motion that do not fit the structure; the folder already holds another stage of this
+        name; another process is at work in it.
     StructureError
         The starting structure is empty, its positions or momenta are not finite, or the potential refuses it.
     ModelError
         The calculator gives no forces.
+    MLCalcError
+        The disk is full; what was written so far is kept.
     KeyboardInterrupt
         After the outcome of an interrupted run is on disk.
     """
     folder = Path(folder)
-    _check_start(atoms)
-    check_fluxes(atoms, config)
-    claim_stage(folder, name)
-    set_initial_momenta(atoms, config)
-    n_degrees = degrees_of_freedom(atoms, thermostat=config.ensemble == "nvt")
-    dynamics = integrator(atoms, config)
-    result = _announced(atoms, config, folder, name, n_degrees)
-    start = time.perf_counter()
-    with (
-        ThermoFile(folder / THERMO_FILE, name) as thermo,
-        FrameFile(folder / f"{name}.traj") as frames,
-        FluxFiles(folder, name, config) as fluxes,
-        progress_bar(name, config.steps, config.timestep_fs, shown=progress) as update,
-    ):
-        ending = _integrate(atoms, dynamics, config, n_degrees, thermo, frames, fluxes, update)
-        if ending.outcome is not Outcome.COMPLETED:
-            _keep_evidence(atoms, ending.last_good, config, frames, folder / f"{name}-failed.traj")
-    result = _measured(result, ending, time.perf_counter() - start)
-    save_result(result)
-    if ending.outcome is Outcome.INTERRUPTED:
-        raise KeyboardInterrupt
-    return result
+    earlier = earlier_stage(folder, name)
+    check_start(atoms, config)
+    identity: dict[str, Any] = {
+        "structure": identify_structure(atoms),
+        "calculator": identify_calculator(atoms.calc),
+        "reference": [identify_structure(frame) for frame in reference],
+    }
+    if earlier is not None:
+        refuse_another_run(earlier, config, identity)
+        if earlier.outcome not in UNFINISHED:
+            _go_to_the_end(atoms, earlier)
+            return earlier
+    make_folder(folder)
+    with exclusive(folder):
+        remove_leftovers(folder)
+        stage = _Stage(atoms, config, folder, name, tuple(reference))
+        announced = earlier or _announced(atoms, config, folder, name, identity, source)
+        return stage.run(announced, progress=progress)
 
 
-def _check_start(atoms: Atoms) -> None:
-    if atoms.calc is None:
-        raise ConfigError("the structure has no calculator; set atoms.calc, for example to MLCalculator(checkpoint)")
-    if len(atoms) == 0:
-        raise StructureError("the starting structure has no atoms")
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.get_momenta()).all()):
-        raise StructureError("positions or momenta of the starting structure are NaN or Inf; repair the input file")
-    if not (atoms.get_masses() > 0).all():
-        raise StructureError("an atom of the starting structure has no mass; set its mass or remove it")
-    # evaluated here so that bad input is refused before anything is written; the first step finds it in the cache
-    with suppress(NumericalError):  # NaN is an outcome of the run
-        try:
-            atoms.get_forces()
-        except PropertyNotImplementedError as error:
-            raise ModelError(
-                f"{type(atoms.calc).__name__} gives no forces, so it cannot drive molecular dynamics ({error})"
-            ) from error
+def _go_to_the_end(atoms: Atoms, earlier: RunResult) -> None:
+    """Put a structure into the state that a stage ended in."""
+    final = last_frame(earlier.trajectory)
+    if final is not None:
+        atoms.set_cell(np.asarray(final.cell), scale_atoms=False)
+        atoms.set_positions(final.positions, apply_constraint=False)
+        atoms.set_momenta(final.get_momenta(), apply_constraint=False)
 
 
-def _announced(atoms: Atoms, config: MDConfig, folder: Path, name: str, n_degrees: int) -> RunResult:
-    """What is known before the first step, already on disk."""
+def _announced(
+    atoms: Atoms, config: MDConfig, folder: Path, name: str, identity: dict[str, Any], source: str | None
+) -> RunResult:
+    """What is known before the first step."""
     calculator = atoms.calc
     ours = isinstance(calculator, MLCalculator)
-    result = RunResult(
+    return RunResult(
         name=name,
         folder=folder,
         outcome=Outcome.RUNNING,
         config=config,
         formula=atoms.get_chemical_formula(),
         n_atoms=len(atoms),
-        degrees_of_freedom=n_degrees,
+        degrees_of_freedom=0,
         calculator=type(calculator).__name__,
         dtype=str(calculator.potential.dtype).removeprefix("torch.") if ours else None,
         stress_definition=calculator.stress_definition if ours else None,
+        notes=doubts(atoms, config),
+        identity=identity,
+        provenance=provenance(source),
     )
-    save_result(result)
-    return result
 
 
-def _integrate(
-    atoms: Atoms,
-    dynamics: MolecularDynamics,
-    config: MDConfig,
-    n_degrees: int,
-    thermo: ThermoFile,
-    frames: FrameFile,
-    fluxes: FluxFiles,
-    update: Update,
-) -> _Ending:
-    """Step until the end or until something is wrong; every quantity here is already in the calculator's cache."""
-    thermo_every = config.steps_between(config.thermo_every_fs)
-    frames_every = config.steps_between(config.frames_every_fs)
-    stresses_every = config.steps_between(config.stresses_every_fs) if config.stresses_every_fs else None
-    good: _State | None = None
-    try:
-        for _ in dynamics.irun(config.steps):
-            step = dynamics.nsteps
-            forces = atoms.get_forces()
-            kinetic = float(atoms.get_kinetic_energy())
-            temperature = temperature_K(kinetic, max(n_degrees, 1))
-            if not (np.isfinite(forces).all() and np.isfinite(kinetic) and np.isfinite(atoms.positions).all()):
-                return _Ending(Outcome.NAN, f"forces or positions at step {step}", good)
-            if temperature is not None and temperature > config.max_temperature_K:
-                return _Ending(Outcome.EXPLODED, f"{temperature:.3g} K at step {step}", good)
-            if step % thermo_every == 0:
-                thermo.write(measure(atoms, step, config.timestep_fs, n_degrees))
-            fluxes.write(atoms, step, temperature)
-            with_stresses = stresses_every is not None and step % stresses_every == 0
-            if step % frames_every == 0 or with_stresses or step == config.steps:
-                _write_frame(atoms, step, config, frames, with_stresses=with_stresses)
-            good = _State(step, atoms.positions.copy(), atoms.get_momenta(), forces)
-            update(step, temperature)
-    except NumericalError as error:
-        return _Ending(Outcome.NAN, str(error), good)
-    except StructureError as error:
-        return _Ending(Outcome.REFUSED, str(error), good)
-    except KeyboardInterrupt:
-        return _Ending(Outcome.INTERRUPTED, "", good)
-    return _Ending(Outcome.COMPLETED, "", good)
+class _Stage:
+    """A stage at work: from its first step, or from a checkpoint, to its end.
 
+    A checkpoint is made before a step is recorded, and the calculator is reset there, so that a run that goes on from
+    the checkpoint and the run that made it do the same from then on.
+    """
 
-def _write_frame(atoms: Atoms, step: int, config: MDConfig, frames: FrameFile, *, with_stresses: bool) -> None:
-    with_stress = has_volume(atoms) and atoms.pbc.any()
-    results = {
-        "energy": quantity(atoms, "energy"),
-        "forces": atoms.get_forces(apply_constraint=False),
-        "stress": quantity(atoms, "stress") if with_stress else None,
-        "stresses": quantity(atoms, "stresses") if with_stress and with_stresses else None,
-    }
-    frames.write(atoms, step, step * config.timestep_fs / 1000.0, results, definition_of(atoms.calc))
+    def __init__(self, atoms: Atoms, config: MDConfig, folder: Path, name: str, reference: tuple[Atoms, ...]) -> None:
+        self.atoms, self.config, self.folder, self.name = atoms, config, folder, name
+        self.checkpoint_every = config.steps_between(config.checkpoint_every_fs)
+        self.monitors_every = config.steps_between(config.monitors_every_fs) if config.monitors_every_fs else None
+        self.checkpoint_path = checkpoint_path(folder, name)
+        earlier = load_checkpoint(self.checkpoint_path)
+        set_initial_momenta(atoms, config)
+        self.resumed = earlier is not None
+        self.first = self.step = 0 if earlier is None else earlier.step
+        self.seconds_before = 0.0 if earlier is None else earlier.wall_seconds
+        if earlier is not None:
+            earlier.put_into(atoms)
+        self.integrator: Integrator = integrator(atoms, config)
+        self.recent = RecentStates(atoms, earlier.parts.get("recent") if earlier else None)
+        self.lengths = None if earlier is None else earlier.files
+        if earlier is not None:
+            self.integrator.restore(earlier.parts.get("integrator", {}))
+            atoms.calc.reset()
+        self.n_degrees = self.integrator.degrees_of_freedom
+        self.masses_n1 = atoms.get_masses()[:, None]
+        self.good: _Good | None = None
+        self.events: list[Event] = []
+        self.started = time.perf_counter()
 
+    def run(self, result: RunResult, *, progress: bool) -> RunResult:
+        """To the end."""
+        result = result.model_copy(
+            update={
+                "outcome": Outcome.RUNNING,
+                "degrees_of_freedom": self.n_degrees,
+                "restarts": result.restarts + self.resumed,
+            }
+        )
+        for note in result.notes if not self.resumed else ():
+            warnings.warn(f"{self.name}: {note}", RunWarning, stacklevel=3)
+        try:
+            save_result(result)
+            ended = self._run_to_the_end(progress=progress)
+            result = self._measured(result, ended)
+            save_result(result)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            with suppress(OSError, MLCalcError):  # there may be no space to say so
+                save_result(result.model_copy(update={"outcome": Outcome.DISK_FULL, "steps_done": self.step}))
+            raise MLCalcError(f"{self.name}: {Outcome.DISK_FULL.value} ({self.folder}, step {self.step})") from error
+        if ended.outcome is Outcome.INTERRUPTED:
+            raise KeyboardInterrupt
+        self.checkpoint_path.unlink(missing_ok=True)
+        return result
 
-def _keep_evidence(atoms: Atoms, good: _State | None, config: MDConfig, frames: FrameFile, failed_path: Path) -> None:
-    """Save the structure that failed, go back to the last good state and make that the last frame."""
-    if good is None:
-        return
-    if np.isfinite(atoms.positions).all() and not np.array_equal(atoms.positions, good.positions):
-        with FrameFile(failed_path) as failed:
-            failed.write(atoms, good.step + 1, (good.step + 1) * config.timestep_fs / 1000.0, {})
-    atoms.set_positions(good.positions, apply_constraint=False)
-    atoms.set_momenta(good.momenta, apply_constraint=False)
-    if frames.last_step != good.step:
-        frames.write(atoms, good.step, good.step * config.timestep_fs / 1000.0, {"forces": good.forces})
+    def _run_to_the_end(self, *, progress: bool) -> _Ended:
+        config = self.config
+        with (
+            Recorder(self.folder, self.name, config, self.lengths) as recorder,
+            progress_bar(self.name, config.steps, config.timestep_fs, shown=progress, first=self.first) as update,
+        ):
+            try:
+                self._integrate(recorder, update)
+            except _Ended as ended:
+                return self._closed(ended, recorder)
+            except NumericalError as error:
+                return self._closed(_Ended(Outcome.NAN, str(error)), recorder)
+            except StructureError as error:
+                return self._closed(_Ended(Outcome.REFUSED, str(error)), recorder)
+            except KeyboardInterrupt:
+                return self._closed(_Ended(Outcome.INTERRUPTED), recorder)
+        return _Ended(Outcome.COMPLETED)
 
+    def _integrate(self, recorder: Recorder, update: Update) -> None:
+        """Step until the end; every quantity here is already in the calculator's cache."""
+        if not self.resumed:
+            self._save(recorder)
+        while True:
+            if self.step % self.checkpoint_every == 0 and self.step > self.first:
+                self._save(recorder)
+                self.atoms.calc.reset()
+            temperature = self._check_motion()
+            last = self.step == self.config.steps or self._settled(temperature)
+            self._record(recorder, temperature, last=last)
+            update(self.step, temperature)
+            if last:
+                return
+            self._advance()
 
-def _measured(result: RunResult, ending: _Ending, seconds: float) -> RunResult:
-    config = result.config
-    steps = ending.last_good.step if ending.last_good else 0
-    rows = read_thermo(result.folder / THERMO_FILE).get(result.name)
-    temperatures = np.array([]) if rows is None else rows["temperature_K"][np.isfinite(rows["temperature_K"])]
-    measured = {
-        "outcome": ending.outcome,
-        "detail": ending.detail,
-        "steps_done": steps,
-        "time_ps": steps * config.timestep_fs / 1000.0,
-        "wall_seconds": seconds,
-        "ms_per_step": 1000.0 * seconds / steps if steps else None,
-        "ns_per_day": ns_per_day(steps, config.timestep_fs, seconds) if steps else None,
-        "temperature_mean_K": float(temperatures.mean()) if len(temperatures) else None,
-        "temperature_std_K": float(temperatures.std()) if len(temperatures) else None,
-    }
-    # the slope of a run that blew up says nothing about the potential
-    if rows is not None and config.ensemble == "nve" and ending.outcome is Outcome.COMPLETED:
-        measured["drift"] = energy_drift(rows["time_ps"], rows["total_eV"], result.n_atoms)
-        measured["heating"] = fit_slope(rows["time_ps"], rows["temperature_K"])
-    return result.model_copy(update=measured)
+    def _advance(self) -> None:
+        target = self.config.target_K(self.step)
+        if self.config.temperature_end_K is not None and target is not None:
+            self.integrator.set_temperature(target)
+        self.step += 1
+        self.integrator.step()
+
+    def _check_motion(self) -> float | None:
+        """The temperature; cheap, because it is asked for at every step."""
+        momenta = self.atoms.arrays.get("momenta")  # get_momenta() copies them
+        kinetic = 0.0 if momenta is None else 0.5 * float(np.vdot(momenta, momenta / self.masses_n1))
+        if not (np.isfinite(kinetic) and np.isfinite(self.atoms.positions).all()):
+            raise _Ended(Outcome.NAN, f"forces or positions at step {self.step}")
+        temperature = temperature_K(kinetic, max(self.n_degrees, 1))
+        if temperature is not None and temperature > self.config.max_temperature_K:
+            raise _Ended(Outcome.EXPLODED, f"{temperature:.3g} K at step {self.step}")
+        return temperature
+
+    def _settled(self, temperature: float | None) -> bool:
+        within, target = self.config.settle_within_percent, self.config.target_K(self.step)
+        if within is None or target is None or temperature is None:
+            return False
+        long_enough = self.step * self.config.timestep_fs >= 1000.0 * self.config.settle_after_ps
+        return long_enough and abs(temperature - target) <= 0.01 * within * target
+
+    def _record(self, recorder: Recorder, temperature: float | None, *, last: bool) -> None:
+        atoms, step = self.atoms, self.step
+        if recorder.thermo_is_due(step) or last:
+            row = measure(atoms, step, self.config.timestep_fs, self.n_degrees, self.integrator.conserved_eV())
+            if not np.isfinite(row.max_force_eV_per_A):
+                raise _Ended(Outcome.NAN, f"forces at step {step}")
+            recorder.write_thermo(row)
+        recorder.write_fluxes(atoms, step, temperature)
+        recorder.write_frames(atoms, step, last=last)
+        self.good = _Good(step, atoms.positions.copy(), atoms.get_momenta(), np.array(atoms.cell))
+        if self.monitors_every is not None and step % self.monitors_every == 0:
+            self.recent.remember(step)
+
+    def _save(self, recorder: Recorder) -> None:
+        save_checkpoint(
+            self.checkpoint_path,
+            Checkpoint(
+                step=self.step,
+                positions=self.atoms.positions.copy(),
+                momenta=self.atoms.get_momenta(),
+                cell=np.array(self.atoms.cell),
+                parts={"integrator": self.integrator.state(), "recent": self.recent.state()},
+                files=recorder.lengths(),
+                wall_seconds=self._wall_seconds(),
+            ),
+        )
+
+    def _closed(self, ended: _Ended, recorder: Recorder) -> _Ended:
+        """Keep the evidence of a failure, go back to the last good state and make that the last frame."""
+        good = self.good
+        if good is None:
+            return ended
+        atoms = self.atoms
+        if ended.outcome is not Outcome.INTERRUPTED:
+            why = f"{ended.outcome.name}: {ended.detail}"
+            path = self.folder / f"{self.name}-failure.extxyz"
+            self.recent.write(path, self.config.timestep_fs, self.step, why)
+        atoms.set_cell(good.cell, scale_atoms=False)
+        atoms.set_positions(good.positions, apply_constraint=False)
+        atoms.set_momenta(good.momenta, apply_constraint=False)
+        self.step = good.step
+        if recorder.last_frame_step != good.step:
+            recorder.write_bare_frame(atoms, good.step)
+        return ended
+
+    def _wall_seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def _measured(self, result: RunResult, ended: _Ended) -> RunResult:
+        config, seconds = self.config, self._wall_seconds()
+        steps = self.good.step if self.good else self.first
+        rows = read_thermo(self.folder / THERMO_FILE).get(self.name)
+        temperatures = np.array([]) if rows is None else rows["temperature_K"][np.isfinite(rows["temperature_K"])]
+        measured = {
+            "outcome": ended.outcome,
+            "detail": ended.detail,
+            "steps_done": steps,
+            "time_ps": steps * config.timestep_fs / 1000.0,
+            "wall_seconds": seconds,
+            "ms_per_step": 1000.0 * seconds / steps if steps else None,
+            "ns_per_day": ns_per_day(steps, config.timestep_fs, seconds) if steps else None,
+            "temperature_mean_K": float(temperatures.mean()) if len(temperatures) else None,
+            "temperature_std_K": float(temperatures.std()) if len(temperatures) else None,
+            "events": tuple(self.events),
+        }
+        # the slope of a run that blew up says nothing about the potential
+        if rows is not None and ended.outcome is Outcome.COMPLETED:
+            if config.temperature_end_K is None:  # what a thermostat conserves, it conserves at one temperature
+                measured["drift"] = energy_drift(rows["time_ps"], rows["conserved_eV"], result.n_atoms)
+            if config.ensemble == "nve":
+                measured["heating"] = fit_slope(rows["time_ps"], rows["temperature_K"])
+        return result.model_copy(update=measured)

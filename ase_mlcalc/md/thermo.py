@@ -27,6 +27,10 @@ class ThermoRow(NamedTuple):
     potential_eV: float | None
     kinetic_eV: float
     total_eV: float | None
+    conserved_eV: float | None
+    """What the equations of motion conserve: the total energy in nve; with a thermostat also what it exchanged."""
+    volume_A3: float | None
+    """Of the cell; ``None`` without three independent vectors."""
     pressure_GPa: float | None
     """-tr(stress)/3 plus the kinetic part 2K/(3V); fully periodic structures only."""
     max_force_eV_per_A: float
@@ -36,7 +40,9 @@ COLUMNS = ("stage", *ThermoRow._fields)
 Series = dict[str, NDArray[np.float64]]
 
 
-def measure(atoms: Atoms, step: int, timestep_fs: float, n_degrees: int) -> ThermoRow:
+def measure(
+    atoms: Atoms, step: int, timestep_fs: float, n_degrees: int, conserved_eV: float | None = None
+) -> ThermoRow:
     """Thermodynamic quantities of the present state, from results that the calculator has at hand.
 
     Raises
@@ -53,6 +59,8 @@ def measure(atoms: Atoms, step: int, timestep_fs: float, n_degrees: int) -> Ther
         potential_eV=None if potential is None else float(potential),
         kinetic_eV=kinetic,
         total_eV=None if potential is None else float(potential) + kinetic,
+        conserved_eV=conserved_eV,
+        volume_A3=float(atoms.get_volume()) if has_volume(atoms) else None,
         pressure_GPa=_pressure_GPa(atoms, kinetic),
         max_force_eV_per_A=float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
     )
@@ -92,11 +100,11 @@ class ThermoFile:
 
     def __init__(self, path: Path, stage: str) -> None:
         self._stage = stage
-        new = not path.exists()
         self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115
         self._csv = csv.writer(self._file)
-        if new:
+        if self._file.tell() == 0:
             self._csv.writerow(COLUMNS)
+            self._file.flush()
 
     def __enter__(self) -> Self:
         return self

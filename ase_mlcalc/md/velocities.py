@@ -35,13 +35,14 @@ def remove_rigid_motion(atoms: Atoms) -> None:
     atoms.set_momenta(momenta)
 
 
-def degrees_of_freedom(atoms: Atoms, *, thermostat: bool) -> int:
+def degrees_of_freedom(atoms: Atoms, *, all_momenta: bool) -> int:
     """Number of independent momenta that carry kinetic energy.
 
-    3N where a Langevin thermostat drives every momentum.  Otherwise 3N - 3 with periodic directions, and for a
-    molecule 3N - 6 (3N - 5 if linear, 0 for one atom).  With constraints: 3N less what they remove.
+    3N where every momentum is free, as under a Langevin thermostat.  Where momentum (and for a molecule angular
+    momentum) is zero for good, 3N - 3 with periodic directions and for a molecule 3N - 6 (3N - 5 if linear, 0 for one
+    atom).  With constraints: 3N less what they remove.
     """
-    if thermostat or atoms.constraints:
+    if all_momenta or atoms.constraints:
         return int(atoms.get_number_of_degrees_of_freedom())
     if atoms.pbc.any():
         return 3 * len(atoms) - 3

@@ -14,13 +14,13 @@ from ase_mlcalc import checkpoint
 from ase_mlcalc.data.baseline import fit_baseline
 from ase_mlcalc.data.frames import Frame, Sample, sources_of_labels, to_sample
 from ase_mlcalc.data.geometry import is_isolated_atom
+from ase_mlcalc.config import changed_keys
 from ase_mlcalc.errors import ConfigError, ModelError, StructureError
-from ase_mlcalc.files import make_folder, write_text
+from ase_mlcalc.files import exclusive, make_folder, remove_leftovers, write_text
 from ase_mlcalc.model import Model, Solvable, lookup
 from ase_mlcalc.potential import Baseline, Derived
 from ase_mlcalc.properties import Properties
-from ase_mlcalc.training import state as states
-from ase_mlcalc.training.config import TrainJob, changed_keys, resolve_model, resolved, to_toml
+from ase_mlcalc.training.config import TrainJob, resolve_model, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
 from ase_mlcalc.training.figures import parity
 from ase_mlcalc.training.loop import TrainResult, point_out_problems, read_result
@@ -59,12 +59,12 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
     started = time.monotonic()
     _refuse_starts(job)
     make_folder(job.output)
-    with states.exclusive(job.output):
+    with exclusive(job.output):
         data = load(job.data)
         model_class, config = resolve_model(job.model, [*data.train, *data.validation])
         job = resolved(job, config)
         fingerprint = data.fingerprint()
-        states.remove_leftovers(job.output)
+        remove_leftovers(job.output)
         with ProgressReport(f"solving {model_class.name}", shown=progress) as report:
             finished = _finished(job, fingerprint)
             if finished is not None:

@@ -24,7 +24,7 @@ from ase_mlcalc.data.audit import audit
 from ase_mlcalc.data.baseline import fit_baseline
 from ase_mlcalc.data.frames import Frame, Sample, collate, require, sources_of_labels, to_sample
 from ase_mlcalc.errors import DataError, NumericalError
-from ase_mlcalc.files import make_folder, write_text
+from ase_mlcalc.files import exclusive, make_folder, remove_leftovers, write_text
 from ase_mlcalc.model import Model
 from ase_mlcalc.plots import learning_curves
 from ase_mlcalc.potential import Baseline, Derived, derive
@@ -135,13 +135,13 @@ def train(
     """
     started = time.monotonic() if started is None else started
     make_folder(job.output)
-    with states.exclusive(job.output):
+    with exclusive(job.output):
         seen_before, data = data is not None, load(job.data) if data is None else data
         model_class, config, start = resolve(job, [*data.train, *data.validation])
         job = resolved(job, config)
         fingerprint = Fingerprint(data.fingerprint(), None if start is None else start.sha256)
         saved = states.read(job, fingerprint)
-        states.remove_leftovers(job.output)
+        remove_leftovers(job.output)
         with ProgressReport(f"training {job.model['name']}", shown=progress) as report:
             if saved is not None and saved["stopped"] and (job.output / "metrics.json").exists():
                 report.say(

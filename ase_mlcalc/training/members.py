@@ -19,9 +19,8 @@ import torch
 from ase_mlcalc import checkpoint
 from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import ConfigError, MLCalcError
-from ase_mlcalc.files import make_folder, write_text
+from ase_mlcalc.files import exclusive, make_folder, write_text
 from ase_mlcalc.training import closed_form
-from ase_mlcalc.training import state as states
 from ase_mlcalc.training.calibration import calibrations, compare_members, scales, write_calibration
 from ase_mlcalc.training.config import TrainJob, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
@@ -77,7 +76,7 @@ def train(job: TrainJob, train_one: TrainOne, *, progress: bool = True) -> Train
     """
     _refuse_equal_members(job)
     make_folder(job.output)
-    with states.exclusive(job.output):
+    with exclusive(job.output):
         _refuse_a_single_model(job.output)
         data = load(job.data)
         _, config, _ = resolve(job, [*data.train, *data.validation])

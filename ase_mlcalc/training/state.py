@@ -7,8 +7,6 @@ resuming.  Order of structures and random numbers are functions of seed and epoc
 import io
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +14,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ase_mlcalc.config import changed_keys
 from ase_mlcalc.errors import CheckpointError, ConfigError
 from ase_mlcalc.files import atomic_path
 from ase_mlcalc.model import Model
-from ase_mlcalc.training.config import TrainJob, changed_keys
+from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.ema import MovingAverage
 from ase_mlcalc.training.log import LogRow
 
 STATE_FILE = "training_state.pt"
 CHECKPOINT_FILE = "model.safetensors"
-LOCK_FILE = ".lock"
 FORMAT_VERSION = 1
 
 
@@ -143,27 +141,3 @@ def read(job: TrainJob, fingerprint: Fingerprint) -> dict[str, Any] | None:
 def _identity(job: TrainJob) -> str:
     """What makes a run this run: all of its configuration but where it and the weights it starts from are stored."""
     return job.model_dump_json(exclude={"output": True, "train": {"start_from"}})
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Refuse a second process that trains into the same folder; the system frees the lock of a killed one."""
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system
-        yield
-        return
-    with open(folder / LOCK_FILE, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"another process is training into {folder}; wait for it or choose another folder"
-            ) from error
-        yield
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Temporary files of a process that was killed while writing."""
-    for leftover in folder.glob(".*.part"):
-        leftover.unlink(missing_ok=True)

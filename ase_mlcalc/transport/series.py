@@ -44,12 +44,14 @@ class FluxSeries(NamedTuple):
 
 
 class SeriesFile:
-    """Appends samples to a CSV file; each row is on disk when `write` returns."""
+    """Appends samples to a CSV file, which begins with its columns; each row is on disk when `write` returns."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self._file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115
+        self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115
         self._csv = csv.writer(self._file)
-        self._csv.writerow(columns)
+        if self._file.tell() == 0:
+            self._csv.writerow(columns)
+            self._file.flush()
 
     def __enter__(self) -> Self:
         return self

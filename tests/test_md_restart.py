@@ -1,0 +1,290 @@
+"""Runs that are killed go on as if nothing had happened: bit by bit, for every integrator."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+
+from ase_mlcalc.calculator import MLCalculator
+from ase_mlcalc.errors import ConfigError, DataError, MLCalcError
+from ase_mlcalc.md import MDConfig, Outcome, clear_run, read_results, read_trajectory, run_md
+from ase_mlcalc.md.restart import checkpoint_path, load_checkpoint
+from ase_mlcalc.model import lookup
+
+INTEGRATORS = {
+    "verlet": {"ensemble": "nve"},
+    "langevin": {"ensemble": "nvt", "thermostat": "langevin"},
+    "bussi": {"ensemble": "nvt", "thermostat": "bussi"},
+    "nose-hoover": {"ensemble": "nvt", "thermostat": "nose-hoover"},
+    "npt": {"ensemble": "npt", "pressure_GPa": 0.1},
+    "npt-free": {"ensemble": "npt", "cell_shape": "free"},
+    "ramp": {"ensemble": "npt", "temperature_end_K": 80},
+    "always": {"ensemble": "nvt", "thermostat": "nose-hoover", "rigid_motion": "removed-always"},
+}
+
+
+def argon():
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True) * 2
+    model_class = lookup("lennard_jones")
+    atoms.calc = MLCalculator(model_class(model_class.Config(sigma=3.4, epsilon=0.0104, cutoff=6.0)), skin=0.3)
+    return atoms
+
+
+def config(name, **changes):
+    return MDConfig(
+        temperature_K=40, timestep_fs=4, time_ps=0.3, thermo_every_fs=8, frames_every_fs=28, checkpoint_every_fs=60,
+        stresses_every_fs=120, stress_series_every_fs=12, thermostat_time_fs=80, barostat_time_fs=300,
+    ).model_copy(update=INTEGRATORS[name] | changes)  # fmt: skip
+
+
+def record(folder):
+    """Everything that a run wrote and that does not depend on the clock, to the last bit."""
+    files = {path.name: path.read_bytes() for path in sorted(folder.glob("*.csv"))}
+    for frame in read_trajectory(folder / "md.traj"):
+        step = frame.info["step"]
+        values = [frame.positions, frame.get_momenta(), np.asarray(frame.cell)]
+        values += [np.asarray(value) for _, value in sorted(frame.calc.results.items())] if frame.calc else []
+        assert step not in files, "a frame is there twice"
+        files[step] = b"".join(value.tobytes() for value in values)
+    (result,) = json.loads((folder / "result.json").read_text())["stages"]
+    clock = ("wall_seconds", "ms_per_step", "ns_per_day", "provenance", "restarts")
+    return files | {"result": {key: value for key, value in result.items() if key not in clock}}
+
+
+class Killed(BaseException):
+    """Like SIGKILL: nothing of the run's own code sees it."""
+
+
+def run_and_kill(folder, settings, calls):
+    """Run until the potential is asked for the calls-th time, then drop everything on the floor."""
+    atoms = argon()
+    evaluate = atoms.calc.potential
+    left = calls
+
+    class Fragile(type(evaluate)):
+        def __call__(self, graph):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return super().__call__(graph)
+
+    atoms.calc.potential = Fragile(evaluate.model, evaluate.baseline)
+    atoms.calc.potential.__class__.__qualname__ = type(evaluate).__qualname__
+    with pytest.raises(Killed):
+        run_md(atoms, settings, folder, progress=False)
+
+
+@pytest.mark.parametrize("name", INTEGRATORS)
+def test_a_killed_run_goes_on_bit_by_bit(tmp_path, name):
+    settings = config(name)
+    whole = argon()
+    run_md(whole, settings, tmp_path / "whole", progress=False)
+    expected = record(tmp_path / "whole")
+    assert len(expected) > 15
+    assert not checkpoint_path(tmp_path / "whole", "md").exists()  # of no use any more
+    for calls in (3, 21, 47):
+        run_and_kill(tmp_path / "cut", settings, calls)
+    atoms = argon()
+    result = run_md(atoms, settings, tmp_path / "cut", progress=False)
+    assert result.restarts == 3
+    assert record(tmp_path / "cut") == expected
+    assert np.array_equal(atoms.positions, whole.positions)
+    assert np.array_equal(atoms.cell, whole.cell)
+
+
+def test_the_history_of_the_calculator_is_no_part_of_the_run(tmp_path):
+    # without a reset the pairs of a list that was made elsewhere would be summed in another order
+    settings = config("verlet")
+    run_md(argon(), settings, tmp_path / "fresh", progress=False)
+    used = argon()
+    start = used.positions.copy()
+    used.rattle(0.12, seed=3)
+    used.get_forces()
+    used.positions = start
+    run_md(used, settings, tmp_path / "used", progress=False)
+    assert record(tmp_path / "fresh") == record(tmp_path / "used")
+
+
+def test_integrators_remember_what_they_must(tmp_path):
+    # the check above would pass if a state were lost that has no effect: each one has
+    for name, forgotten in (("langevin", "rng"), ("bussi", "rng"), ("nose-hoover", "p_eta"), ("npt", "_p_eps")):
+        settings = config(name)
+        folder = tmp_path / name
+        run_md(argon(), settings, folder / "whole", progress=False)
+        run_and_kill(folder / "cut", settings, 47)
+        path = checkpoint_path(folder / "cut", "md")
+        with np.load(path) as stored:
+            arrays = dict(stored)
+        key = f"integrator/{forgotten}"
+        fresh = np.random.default_rng(5).bit_generator.state
+        blank = np.frombuffer(json.dumps(fresh).encode(), np.uint8) if forgotten == "rng" else 0 * arrays[key]
+        np.savez(path, **(arrays | {key: blank}))
+        run_md(argon(), settings, folder / "cut", progress=False)
+        assert record(folder / "cut") != record(folder / "whole"), name
+
+
+def test_what_cannot_go_on_is_refused(tmp_path):
+    settings = config("langevin")
+    run_and_kill(tmp_path, settings, 47)
+    with pytest.raises(ConfigError, match=r"md\.friction_per_ps \(was 10\.0, now 5\.0\)"):
+        run_md(argon(), settings.model_copy(update={"friction_per_ps": 5.0}), tmp_path, progress=False)
+    other = argon()
+    model_class = lookup("lennard_jones")
+    other.calc = MLCalculator(model_class(model_class.Config(sigma=3.3, epsilon=0.0104, cutoff=6.0)))
+    with pytest.raises(ConfigError, match=r"calculator\.sha256"):
+        run_md(other, settings, tmp_path, progress=False)
+    path = checkpoint_path(tmp_path, "md")
+    content = path.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"no zip"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="not a checkpoint"):
+            run_md(argon(), settings, tmp_path, progress=False)
+    path.write_bytes(content)
+    (tmp_path / "thermo.csv").write_text("")
+    with pytest.raises(DataError, match="at the checkpoint"):
+        run_md(argon(), settings, tmp_path, progress=False)
+    clear_run(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_and_on(tmp_path):
+    settings = config("bussi")
+    run_md(argon(), settings, tmp_path / "whole", progress=False)
+    atoms = argon()
+    evaluate, calls = atoms.calc.calculate, []
+
+    def impatient(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+        evaluate(*args, **kwargs)
+
+    atoms.calc.calculate = impatient
+    with pytest.raises(KeyboardInterrupt):
+        run_md(atoms, settings, tmp_path / "cut", progress=False)
+    assert read_results(tmp_path / "cut")[0].outcome is Outcome.INTERRUPTED
+    run_md(argon(), settings, tmp_path / "cut", progress=False)
+    assert record(tmp_path / "cut") == record(tmp_path / "whole")
+
+
+def test_a_full_disk_stops_cleanly_and_the_run_goes_on(tmp_path, monkeypatch):
+    settings = config("langevin")
+    run_md(argon(), settings, tmp_path / "whole", progress=False)
+    from ase_mlcalc.md import recorder
+
+    written, write = [], recorder.ThermoFile.write
+
+    def full(self, row):
+        written.append(row)
+        if len(written) == 25:
+            raise OSError(28, "No space left on device")
+        write(self, row)
+
+    monkeypatch.setattr(recorder.ThermoFile, "write", full)
+    with pytest.raises(MLCalcError, match="disk is full"):
+        run_md(argon(), settings, tmp_path / "cut", progress=False)
+    assert read_results(tmp_path / "cut")[0].outcome is Outcome.DISK_FULL
+    monkeypatch.undo()
+    run_md(argon(), settings, tmp_path / "cut", progress=False)
+    assert record(tmp_path / "cut") == record(tmp_path / "whole")
+
+
+def test_two_processes_do_not_write_to_one_folder(tmp_path):
+    from ase_mlcalc.files import exclusive
+
+    with exclusive(tmp_path), pytest.raises(ConfigError, match="another process"):
+        run_md(argon(), config("verlet"), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("make", [EMT, lambda: LennardJones(sigma=2.2, epsilon=0.3, rc=5.0)], ids=["emt", "lj"])
+def test_foreign_calculators_go_on_bit_by_bit_too(tmp_path, make):
+    def copper():
+        atoms = bulk("Cu", cubic=True) * 2
+        atoms.calc = make()
+        return atoms
+
+    settings = MDConfig(temperature_K=600, timestep_fs=2, time_ps=0.3, checkpoint_every_fs=50, frames_every_fs=20)
+    run_md(copper(), settings, tmp_path / "whole", progress=False)
+    atoms = copper()
+    calculate, calls = atoms.calc.calculate, []
+
+    def fragile(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > 88:
+            raise Killed
+        calculate(*args, **kwargs)
+
+    atoms.calc.calculate = fragile
+    with pytest.raises(Killed):
+        run_md(atoms, settings, tmp_path / "cut", progress=False)
+    assert load_checkpoint(checkpoint_path(tmp_path / "cut", "md")).step == 75
+    run_md(copper(), settings, tmp_path / "cut", progress=False)
+    assert record(tmp_path / "cut") == record(tmp_path / "whole")
+
+
+SCRIPT = """
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase_mlcalc.md import MDConfig, run_md
+atoms = bulk("Cu", cubic=True) * 2
+atoms.calc = EMT()
+config = MDConfig(temperature_K=600, timestep_fs=2, time_ps={time_ps}, checkpoint_every_fs=20, frames_every_fs=6,
+                  stresses_every_fs=0, **{changes!r})
+print("ready", flush=True)
+run_md(atoms, config, {folder!r}, progress=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["verlet", "langevin", "bussi", "nose-hoover", "npt"])
+def test_sigkill_at_random_moments(tmp_path, name):
+    """Twenty kills at random moments; whatever was being written, the whole run comes out."""
+    rng = np.random.default_rng(list(name.encode()))
+    kills = 20
+
+    def start(folder):
+        script = SCRIPT.format(time_ps=3.0, changes=INTEGRATORS[name], folder=str(folder))
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", textwrap.dedent(script)],
+            stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert process.stdout.readline() == b"ready\n"
+        return process
+
+    begun = time.perf_counter()
+    assert start(tmp_path / "whole").wait() == 0
+    whole_seconds = time.perf_counter() - begun
+    killed = 0
+    while killed < kills:
+        process = start(tmp_path / "cut")
+        time.sleep(rng.uniform(0.0, 2.0 * whole_seconds / kills))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        if process.returncode == 0:  # it came to its end: begin anew
+            assert record(tmp_path / "cut") == record(tmp_path / "whole")
+            clear_run(tmp_path / "cut")
+    assert start(tmp_path / "cut").wait() == 0
+    assert record(tmp_path / "cut") == record(tmp_path / "whole")
+
+
+def test_molecules_with_velocities_to_keep(tmp_path):
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = EMT()
+    atoms.set_velocities(np.random.default_rng(0).normal(0, 0.01, (9, 3)))
+    settings = MDConfig(ensemble="nve", initial_velocities="keep", time_ps=0.05)
+    first = run_md(atoms, settings, tmp_path, progress=False)
+    moved = atoms.copy()
+    moved.calc = EMT()
+    with pytest.raises(ConfigError, match="structure"):  # it starts from where the first ended
+        run_md(moved, settings, tmp_path, progress=False)
+    assert first.completed
