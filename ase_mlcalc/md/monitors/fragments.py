@@ -89,8 +89,10 @@ class Fragments(Monitor):
         pairs, distances = snapshot.pairs(self.cutoff_A)
         i, j = pairs.centers, pairs.neighbors
         near = (i < j) & (distances < self._near_kk[self._kinds_n[i], self._kinds_n[j]])
-        keys = np.unique(i[near] * n + j[near])
+        keys = i[near] * n + j[near]
         fresh = keys[~_in_sorted(keys, self._keys)]
+        if len(fresh):
+            fresh = np.unique(fresh)  # several images
         if len(self._new):
             first, second = self._new // n, self._new % n
             held = nearest_distances(atoms, first, second) < self._radii(first, second) + self._broken_beyond

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ase_mlcalc.md.monitors.base import Monitor, Setting
 from ase_mlcalc.md.monitors.bonds import Bonds
 from ase_mlcalc.md.monitors.committee import Committee
@@ -56,7 +58,9 @@ def make_monitors(config: MonitorsConfig, setting: Setting) -> list[Monitor]:
         One is asked for by ``use = true`` that cannot work on this structure.
     """
     monitors = []
-    for kind in MONITORS:
+    # nothing can be compared with a structure that is not one
+    kinds = MONITORS if np.isfinite(setting.start.positions).all() else (Finite,)
+    for kind in kinds:
         section = getattr(config, kind.name)
         if section.use is True or (section.use == "auto" and kind.suits(section, setting)):
             make: Callable[[Any, Setting], Monitor] = kind  # every monitor is made from its table and the setting

@@ -50,7 +50,9 @@ class Temperature(Monitor):
             return None
         if math.isnan(self._start_K):
             self._start_K = temperature
-        self._highest_K = float(np.nanmax([self._highest_K, self._start_K, math.nan if target is None else target]))
+            self._highest_K = temperature
+        if target is not None and target > self._highest_K:
+            self._highest_K = target
         limit = max(self._config.always_allowed_K, self._highest_K * self._room)
         if temperature > limit:
             return Finding(f"{temperature:.4g} K", value=temperature, threshold=limit)

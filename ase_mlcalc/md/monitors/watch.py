@@ -53,8 +53,8 @@ class Watch:
         self.stopped = False
         """Whether something was found that ends the run."""
         self._cutoff = max((monitor.cutoff_A for monitor in self.monitors), default=0.0)
-        self._active = np.zeros(len(self.monitors), dtype=bool)
-        self._content = np.zeros(len(self.monitors), dtype=np.int64)
+        self._active = [False] * len(self.monitors)
+        self._content = [0] * len(self.monitors)
         self._last = Moment(-1)
 
     def look(self, snapshot: Snapshot) -> list[Alarm]:
@@ -63,15 +63,21 @@ class Watch:
         Of a snapshot with NaN or Inf only that is reported: nothing else can be told from it.
         """
         self._last = snapshot.moment
-        usable = not_finite(snapshot) is None
-        if usable and self._cutoff > 0.0:
+        unusable = not_finite(snapshot)
+        if unusable is None and self._cutoff > 0.0:
             snapshot.pairs(self._cutoff)  # one search for all
         alarms: dict[int, Alarm] = {}
         for place, monitor in enumerate(self.monitors):
-            if usable or isinstance(monitor, Finite):
+            if isinstance(monitor, Finite):
+                finding = unusable
+            elif unusable is None:
                 finding = monitor.look(snapshot)
-                if self._is_new(place, wrong=finding is not None) and finding is not None:
-                    alarms[place] = self._alarm(monitor, finding)
+            else:
+                continue
+            if finding is None:
+                self._note_content(place)
+            elif self._is_new(place):
+                alarms[place] = self._alarm(monitor, finding)
         return self._settle(alarms)
 
     def pending(self) -> list[Alarm]:
@@ -92,8 +98,8 @@ class Watch:
     def state(self) -> State:
         """Everything that has to be remembered over a restart, as one flat dictionary of arrays."""
         own: State = {
-            "watch.active": self._active.copy(),
-            "watch.content": self._content.copy(),
+            "watch.active": np.array(self._active, dtype=bool),
+            "watch.content": np.array(self._content, dtype=np.int64),
             "watch.last": self._last.to_array(),
             "watch.stopped": np.array(self.stopped),
         }
@@ -103,25 +109,24 @@ class Watch:
 
     def restore(self, state: State) -> None:
         """Go on from what `state` gave, of monitors that were made from the same configuration and start."""
-        self._active = np.array(state["watch.active"], dtype=bool)
-        self._content = np.array(state["watch.content"], dtype=np.int64)
+        self._active = [bool(active) for active in state["watch.active"]]
+        self._content = [int(count) for count in state["watch.content"]]
         self._last = Moment.from_array(state["watch.last"])
         self.stopped = bool(state["watch.stopped"])
         for monitor in self.monitors:
             prefix = f"{monitor.name}."
             monitor.restore({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
 
-    def _is_new(self, place: int, *, wrong: bool) -> bool:
+    def _note_content(self, place: int) -> None:
+        self._content[place] += 1
+        if self._content[place] >= RECOVERED_AFTER:
+            self._active[place] = False
+
+    def _is_new(self, place: int) -> bool:
         """Whether what a monitor finds now is another occurrence than what it last reported."""
-        if not wrong:
-            self._content[place] += 1
-            if self._content[place] >= RECOVERED_AFTER:
-                self._active[place] = False
-            return False
         self._content[place] = 0
-        new = not self._active[place]
-        self._active[place] = True
-        return new
+        before, self._active[place] = self._active[place], True
+        return not before
 
     def _waiting(self, before: int) -> dict[int, Alarm]:
         found: dict[int, Alarm] = {}
