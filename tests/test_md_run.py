@@ -303,7 +303,16 @@ def test_explosion_and_refusal_have_their_own_words(tmp_path):
     atoms.calc = Spring(stiffness=-2000.0)
     result = run_md(atoms, MDConfig(time_ps=1), tmp_path, name="push", progress=False)
     assert result.outcome is Outcome.EXPLODED
+    assert " K" in result.detail
+    assert [(event.monitor, event.stops) for event in result.events][-1] == ("temperature", True)
+    assert 0 < result.events[-1].time_ps <= result.time_ps
+    alone = bulk("Cu", cubic=True)
+    alone.calc = Spring(stiffness=-2000.0)
+    unwatched = MDConfig(time_ps=1, monitors_every_fs=0)
+    result = run_md(alone, unwatched, tmp_path, name="unwatched", progress=False)
+    assert result.outcome is Outcome.EXPLODED
     assert " K at step " in result.detail
+    assert result.events == ()
     assert result.drift is None
 
     atoms = bulk("Cu", cubic=True)

@@ -6,6 +6,7 @@ from ase import units
 from pydantic import Field, field_validator, model_validator
 
 from ase_mlcalc.config import Section
+from ase_mlcalc.md.monitors.config import MonitorsConfig
 
 LOWEST_TEMPERATURE_K = 0.5
 """Below this, a temperature is taken for a slip of units: 0.026 eV are 300 K."""
@@ -83,7 +84,8 @@ class MDConfig(Section):
         description="time between rows of NAME-heat-flux.csv for thermal conductivity, each of which costs a few "
         "evaluations, fs; 0: none",
     )
-    max_temperature_K: float = _positive(1e5, "stop the run as exploded above this temperature, K")
+    max_temperature_K: float = _positive(1e5, "stop the run as exploded above this temperature, at any step, K")
+    monitors: MonitorsConfig = MonitorsConfig()
 
     @model_validator(mode="after")
     def _plausible(self) -> Self:

@@ -17,7 +17,7 @@ from ase_mlcalc.errors import MLCalcError, NumericalError, StructureError
 from ase_mlcalc.files import exclusive, make_folder, remove_leftovers
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.drift import energy_drift, fit_slope
-from ase_mlcalc.md.ensembles import Integrator, integrator, set_initial_momenta
+from ase_mlcalc.md.ensembles import Integrator, conserves_momentum, integrator, set_initial_momenta
 from ase_mlcalc.md.evidence import RecentStates
 from ase_mlcalc.md.frames import last_frame
 from ase_mlcalc.md.outcome import Outcome
@@ -28,7 +28,8 @@ from ase_mlcalc.md.restart import Checkpoint, checkpoint_path, load_checkpoint, 
 from ase_mlcalc.md.result import UNFINISHED, Event, RunResult, earlier_stage, refuse_another_run, save_result
 from ase_mlcalc.md.start import check_start, doubts
 from ase_mlcalc.md.thermo import THERMO_FILE, measure, read_thermo
-from ase_mlcalc.md.velocities import temperature_K
+from ase_mlcalc.md.velocities import degrees_of_freedom, temperature_K
+from ase_mlcalc.md.watched import WatchedRun
 
 Array = NDArray[np.float64]
 
@@ -174,10 +175,11 @@ class _Stage:
     def __init__(self, atoms: Atoms, config: MDConfig, folder: Path, name: str, reference: tuple[Atoms, ...]) -> None:
         self.atoms, self.config, self.folder, self.name = atoms, config, folder, name
         self.checkpoint_every = config.steps_between(config.checkpoint_every_fs)
-        self.monitors_every = config.steps_between(config.monitors_every_fs) if config.monitors_every_fs else None
         self.checkpoint_path = checkpoint_path(folder, name)
         earlier = load_checkpoint(self.checkpoint_path)
         set_initial_momenta(atoms, config)
+        n_degrees = degrees_of_freedom(atoms, all_momenta=not conserves_momentum(config))
+        self.watched = WatchedRun(atoms, config, n_degrees, reference)
         self.resumed = earlier is not None
         self.first = self.step = 0 if earlier is None else earlier.step
         self.seconds_before = 0.0 if earlier is None else earlier.wall_seconds
@@ -187,12 +189,12 @@ class _Stage:
         self.recent = RecentStates(atoms, earlier.parts.get("recent") if earlier else None)
         self.lengths = None if earlier is None else earlier.files
         if earlier is not None:
-            self.integrator.restore(earlier.parts.get("integrator", {}))
+            self.integrator.restore(earlier.parts["integrator"])
+            self.watched.restore(earlier.parts["monitors"])
             atoms.calc.reset()
-        self.n_degrees = self.integrator.degrees_of_freedom
+        self.n_degrees = n_degrees
         self.masses_n1 = atoms.get_masses()[:, None]
         self.good: _Good | None = None
-        self.events: list[Event] = []
         self.started = time.perf_counter()
 
     def run(self, result: RunResult, *, progress: bool) -> RunResult:
@@ -283,16 +285,28 @@ class _Stage:
 
     def _record(self, recorder: Recorder, temperature: float | None, *, last: bool) -> None:
         atoms, step = self.atoms, self.step
-        if recorder.thermo_is_due(step) or last:
-            row = measure(atoms, step, self.config.timestep_fs, self.n_degrees, self.integrator.conserved_eV())
+        with_thermo, with_monitors = recorder.thermo_is_due(step) or last, self.watched.is_due(step)
+        # a thermostat conserves what it does at one temperature only
+        ramped = self.config.temperature_end_K is not None
+        conserved = self.integrator.conserved_eV() if (with_thermo or with_monitors) and not ramped else None
+        if with_thermo:
+            row = measure(atoms, step, self.config.timestep_fs, self.n_degrees, conserved)
             if not np.isfinite(row.max_force_eV_per_A):
                 raise _Ended(Outcome.NAN, f"forces at step {step}")
             recorder.write_thermo(row)
         recorder.write_fluxes(atoms, step, temperature)
         recorder.write_frames(atoms, step, last=last)
         self.good = _Good(step, atoms.positions.copy(), atoms.get_momenta(), np.array(atoms.cell))
-        if self.monitors_every is not None and step % self.monitors_every == 0:
+        if with_monitors:
             self.recent.remember(step)
+            self._end_by(self.watched.look(step, temperature, conserved))
+        if last:
+            self._end_by(self.watched.finish(step))
+
+    @staticmethod
+    def _end_by(event: Event | None) -> None:
+        if event is not None:
+            raise _Ended(event.outcome, event.detail)
 
     def _save(self, recorder: Recorder) -> None:
         save_checkpoint(
@@ -302,7 +316,11 @@ class _Stage:
                 positions=self.atoms.positions.copy(),
                 momenta=self.atoms.get_momenta(),
                 cell=np.array(self.atoms.cell),
-                parts={"integrator": self.integrator.state(), "recent": self.recent.state()},
+                parts={
+                    "integrator": self.integrator.state(),
+                    "monitors": self.watched.state(),
+                    "recent": self.recent.state(),
+                },
                 files=recorder.lengths(),
                 wall_seconds=self._wall_seconds(),
             ),
@@ -315,6 +333,7 @@ class _Stage:
             return ended
         atoms = self.atoms
         if ended.outcome is not Outcome.INTERRUPTED:
+            ended = self._with_its_cause(ended)
             why = f"{ended.outcome.name}: {ended.detail}"
             path = self.folder / f"{self.name}-failure.extxyz"
             self.recent.write(path, self.config.timestep_fs, self.step, why)
@@ -325,6 +344,15 @@ class _Stage:
         if recorder.last_frame_step != good.step:
             recorder.write_bare_frame(atoms, good.step)
         return ended
+
+    def _with_its_cause(self, ended: _Ended) -> _Ended:
+        """What monitors see in the structure that failed says more than how the failure came to light."""
+        if any(event.stops for event in self.watched.events):
+            return ended
+        cause = self.watched.last_look(self.step)
+        if cause is None:
+            return ended
+        return _Ended(cause.outcome, f"{cause.detail}; then {ended.outcome.name}: {ended.detail}")
 
     def _wall_seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started
@@ -344,12 +372,11 @@ class _Stage:
             "ns_per_day": ns_per_day(steps, config.timestep_fs, seconds) if steps else None,
             "temperature_mean_K": float(temperatures.mean()) if len(temperatures) else None,
             "temperature_std_K": float(temperatures.std()) if len(temperatures) else None,
-            "events": tuple(self.events),
+            "events": tuple(self.watched.events),
         }
         # the slope of a run that blew up says nothing about the potential
-        if rows is not None and ended.outcome is Outcome.COMPLETED:
-            if config.temperature_end_K is None:  # what a thermostat conserves, it conserves at one temperature
-                measured["drift"] = energy_drift(rows["time_ps"], rows["conserved_eV"], result.n_atoms)
+        if rows is not None and ended.outcome in (Outcome.COMPLETED, Outcome.DRIFTED, Outcome.WRONG_TEMPERATURE):
+            measured["drift"] = energy_drift(rows["time_ps"], rows["conserved_eV"], result.n_atoms)
             if config.ensemble == "nve":
                 measured["heating"] = fit_slope(rows["time_ps"], rows["temperature_K"])
         return result.model_copy(update=measured)
