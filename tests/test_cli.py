@@ -386,7 +386,7 @@ def test_the_wheel_holds_everything(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
-    assert {"ase_mlcalc/py.typed", "ase_mlcalc/report/run_report.jinja", "ase_mlcalc/cli/verbs.py"} <= names
+    assert {"ase_mlcalc/py.typed", "ase_mlcalc/report/page.jinja", "ase_mlcalc/cli/verbs.py"} <= names
     assert {f"ase_mlcalc/data/sets/water16_{level}.extxyz.gz" for level in ("gfn1", "gfn2")} <= names
     assert not [name for name in names if name.startswith("tests/")]
     assert "Requires-Dist: torch>=2.6" in metadata  # any torch that is there already will do
