@@ -1,6 +1,7 @@
 """Who is bonded to whom: cutoffs from the first minimum of g(r), then coordination numbers and angles."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,9 +124,9 @@ def bond_curves(
     for block, positions, cell in zip(block_of, samples.positions, samples.cells, strict=True):
         if not limit.any():
             break
-        i, j, r_pc, d_p = _bonds(positions, cell, pbc, species, limit)
-        _count_neighbours(neighbours[block], i, j, species)
-        angles[block] += _count_angles(i, species.kinds[j], r_pc / d_p[:, None], species)
+        bonds = _find_bonds(positions, cell, pbc, species.kinds, limit)
+        _count_neighbours(neighbours[block], bonds, species)
+        angles[block] += _count_angles(bonds, species)
         advance()
     n_axis, part = Axis("coordination number", ""), Axis("part of the atoms", "")
     coordination = {}
@@ -145,30 +146,45 @@ def bond_curves(
     return coordination, {name: curve for name, curve in found.items() if curve is not None}
 
 
-def _bonds(
-    positions: Array, cell: Array, pbc: NDArray[np.bool_], species: Species, limit: Array
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, Array]:
-    """Directed bonds sorted by centre: i, j, vectors and lengths."""
+class _Bonds(NamedTuple):
+    """Directed pairs, both directions present, sorted by i."""
+
+    centers: NDArray[np.int64]
+    """(P,) i"""
+    neighbors: NDArray[np.int64]
+    """(P,) j"""
+    vectors: Array
+    """(P, 3) Å, from i to j or its image."""
+    lengths: Array
+    """(P,) Å"""
+
+
+def _find_bonds(
+    positions: Array, cell: Array, pbc: NDArray[np.bool_], kinds: NDArray[np.int64], limit: Array
+) -> _Bonds:
+    """Pairs closer than the limit (S, S) for their elements; atoms on one spot have no direction and no bond."""
     pairs = find_pairs(positions, cell, pbc, float(limit.max()))
     r_pc = pairs.vectors(positions, cell)
-    d_p = np.linalg.norm(r_pc, axis=1)
-    bonded = (d_p < limit[species.kinds[pairs.centers], species.kinds[pairs.neighbors]]) & (d_p > 0.0)
-    return pairs.centers[bonded], pairs.neighbors[bonded], r_pc[bonded], d_p[bonded]
+    d_p = np.sqrt(np.einsum("pc,pc->p", r_pc, r_pc))
+    near = (d_p < limit[kinds[pairs.centers], kinds[pairs.neighbors]]) & (d_p > 0.0)
+    return _Bonds(pairs.centers[near], pairs.neighbors[near], r_pc[near], d_p[near])
 
 
-def _count_neighbours(into: Array, i: NDArray[np.int64], j: NDArray[np.int64], species: Species) -> None:
+def _count_neighbours(into: Array, bonds: _Bonds, species: Species) -> None:
     """Add the coordination numbers of one frame to (S, S, MAX_COORDINATION + 1) counts."""
     size = len(species)
-    numbers = np.bincount(i * size + species.kinds[j], minlength=len(species.kinds) * size).reshape(-1, size)
+    place = bonds.centers * size + species.kinds[bonds.neighbors]
+    numbers = np.bincount(place, minlength=len(species.kinds) * size).reshape(-1, size)
     numbers = np.minimum(numbers, MAX_COORDINATION)
     for a in range(size):
         for b in range(size):
             into[a, b] += np.bincount(numbers[species.kinds == a, b], minlength=MAX_COORDINATION + 1)
 
 
-def _count_angles(i: NDArray[np.int64], kind_j: NDArray[np.int64], unit_pc: Array, species: Species) -> Array:
+def _count_angles(bonds: _Bonds, species: Species) -> Array:
     """(S³ bins,) angles between all pairs of bonds of one centre, by centre, lesser end and greater end."""
-    size = len(species)
+    size, i, kind_j = len(species), bonds.centers, species.kinds[bonds.neighbors]
+    unit_pc = bonds.vectors / bonds.lengths[:, None]
     end_p = np.searchsorted(i, i, side="right")
     partners_p = end_p - np.arange(len(i)) - 1
     first = np.repeat(np.arange(len(i)), partners_p)

@@ -13,15 +13,16 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
+from ase_mlcalc.analysis.distances import distances_per_frame
 from ase_mlcalc.analysis.unwrap import Unwrapper
 from ase_mlcalc.errors import ConfigError, DataError
-from ase_mlcalc.neighbors import find_pairs
 
 Array = NDArray[np.float64]
 
-MAX_PAIRS = 30_000_000
-"""Pairs that are counted for structure, in at least `MIN_FRAMES` frames: 70 frames of 1000 atoms of water, 1500 of 48.
-Ten to twenty seconds."""
+MAX_DISTANCES = 1_000_000_000
+"""That are computed for structure, in `MIN_FRAMES` to `MAX_FRAMES` frames: 70 of 1000 atoms of water, 2000 of 192.  Ten
+seconds."""
+MAX_FRAMES = 20_000
 MIN_FRAMES = 50
 MAX_SERIES = 5_000_000
 """Atoms times frames that motion is measured on: 10 000 frames of 500 atoms, 120 MB each for positions and velocities.
@@ -88,7 +89,7 @@ def gather(
     frames : iterable of ase.Atoms
         One structure in time: the same atoms in the same order.  Times are ``info["time_ps"]``, which runs write.
     r_max : float, Å
-        Up to which distance pairs will be counted: how many there are says how many frames to keep.
+        Up to which distance pairs will be counted: what that costs says how many frames to keep.
     interval_fs : float, optional
         Time between frames, where they do not know it.
     discard_ps : float
@@ -150,8 +151,8 @@ class _Collector:
         self._times: list[float | None] = []
         # structure: every stride-th frame
         self._stride = 1
-        pairs = find_pairs(first.positions, np.asarray(first.cell), np.asarray(first.pbc), r_max)
-        self._most_frames = max(MIN_FRAMES, MAX_PAIRS // max(len(pairs.centers), len(first)))
+        cost = distances_per_frame(len(first), np.asarray(first.cell), np.asarray(first.pbc), r_max)
+        self._most_frames = int(np.clip(MAX_DISTANCES // max(1, cost), MIN_FRAMES, MAX_FRAMES))
         self._sampled: list[tuple[Array, Array]] = []
         # motion: the atoms `_kept`
         self._kept = np.arange(len(first))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ase_mlcalc.analysis.curves import Curve
 from ase_mlcalc.analysis.motion import Diffusion
-from ase_mlcalc.analysis.observables import Observables
+from ase_mlcalc.analysis.observables import R_MAX_A, Observables
 from ase_mlcalc.analysis.species import pair_name
 from ase_mlcalc.plots import COLORS, GREY, new_axes, new_figure, save
 
@@ -22,7 +22,7 @@ MOST_PANELS = 12
 """In one picture: those with the most to show come first."""
 COLUMNS = 3
 MINE, REFERENCE = COLORS[0], COLORS[1]
-SHOWN_POWER = 0.999
+SHOWN_POWER = 0.99
 """Of a density of states, up to where it is drawn."""
 STANDS_OUT = 4.0
 """A first peak this many times as high as all that follows is cut off, with its height in words."""
@@ -96,7 +96,7 @@ def pair_panels(mine: Observables, reference: Observables | None) -> list[Panel]
         mark = mine.bond_cutoffs_A.get(name)
         top, note = _without_first_peak(curve, mark)
         level = 1.0 if mine.rdf is not None else None
-        panels.append(Panel(name, curve, other, mark=mark, y_top=top, level=level, note=note))
+        panels.append(Panel(name, curve, other, x_range=(0.0, R_MAX_A), mark=mark, y_top=top, level=level, note=note))
     return panels
 
 
@@ -132,7 +132,7 @@ def coordination_panels(mine: Observables, reference: Observables | None) -> lis
     for name, curve in list(mine.running_coordination.items())[:MOST_PANELS]:
         end = _end(mine, name)
         if end is not None:
-            stop = min(2.0 * end, float(curve.x[-1]))
+            stop = min(1.5 * end, float(curve.x[-1]))
             top = 1.05 * float(curve.y[curve.x <= stop][-1])
             panels.append(Panel(name, curve, others.get(name), x_range=(0.0, stop), y_top=top or None, mark=end))
     return panels
@@ -154,7 +154,9 @@ def h_panels(mine: Observables, reference: Observables | None) -> list[Panel]:
     """h(r) alone."""
     if mine.h_of_r is None:
         return []
-    return [Panel("h(r): all pairs", mine.h_of_r, None if reference is None else reference.h_of_r)]
+    return [
+        Panel("h(r): all pairs", mine.h_of_r, None if reference is None else reference.h_of_r, x_range=(0.0, R_MAX_A))
+    ]
 
 
 def msd_panels(mine: Observables, reference: Observables | None) -> list[Panel]:
@@ -191,7 +193,7 @@ def velocity_panels(mine: Observables, reference: Observables | None) -> list[Pa
         power = np.cumsum(curve.y) / curve.y.sum()
         end = float(curve.x[min(len(power) - 1, int(np.searchsorted(power, SHOWN_POWER)))])
         title = "all elements" if name == "all" else name
-        panels.append(Panel(title, curve, others.get(name), x_range=(0.0, 1.1 * end)))
+        panels.append(Panel(title, curve, others.get(name), x_range=(0.0, 1.25 * end)))
     others = {} if reference is None else reference.vacf or {}
     panels += [
         Panel(name, curve, others.get(name), level=0.0, x_range=(0.0, float(curve.x[-1])))
@@ -215,7 +217,8 @@ def draw_panels(path: Path, panels: Sequence[Panel], names: tuple[str, str]) -> 
         axes.set_xlabel(str(curve.x_axis))
         axes.set_ylabel(str(curve.y_axis))
         if legend and position == 0:
-            axes.legend(loc="best", frameon=False, fontsize=9)
+            handles, words = axes.get_legend_handles_labels()
+            axes.legend(handles[::-1], words[::-1], loc="best", frameon=False, fontsize=9)  # drawn last, named first
     save(figure, path)
 
 
@@ -256,6 +259,9 @@ def _draw_line(axes: Axes, curve: Curve, color: str, name: str) -> None:
 
 def _limit(axes: Axes, panel: Panel) -> None:
     """Ranges of the axes, with room for the words above the curves."""
+    if panel.bars:
+        seen = [curve.x[curve.y > 0.0] for curve in (panel.mine, panel.reference) if curve is not None]
+        axes.set_xlim(min(x[0] for x in seen) - 0.7, max(x[-1] for x in seen) + 0.7)
     if panel.x_range is not None:
         axes.set_xlim(*panel.x_range)
     if panel.y_top is not None:

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_mlcalc.analysis.curves import Axis, Curve, even_blocks
+from ase_mlcalc.analysis.distances import count_distances
 from ase_mlcalc.analysis.gather import Samples
 from ase_mlcalc.analysis.species import Species
-from ase_mlcalc.neighbors import find_pairs
 
 Array = NDArray[np.float64]
 Advance = Callable[[], None]
@@ -87,25 +87,19 @@ def count_pairs(
     block_of = even_blocks(len(samples.positions), n_blocks)
     frames_in = np.bincount(block_of).astype(float)
     size = len(species)
-    counts = np.zeros((len(frames_in), size * size * n_bins))
+    counts = np.zeros((len(frames_in), size, size, n_bins))
     densities = np.zeros_like(counts) if pbc.all() else None
     for block, positions, cell in zip(block_of, samples.positions, samples.cells, strict=True):
-        pairs = find_pairs(positions, cell, pbc, r_max)
-        r_pc = pairs.vectors(positions, cell)
-        distance = np.sqrt(np.einsum("pc,pc->p", r_pc, r_pc))
-        place = np.minimum((distance * (n_bins / r_max)).astype(np.int64), n_bins - 1)
-        kind = species.kinds[pairs.centers] * size + species.kinds[pairs.neighbors]
-        found = np.bincount(kind * n_bins + place, minlength=counts.shape[1])
+        found = count_distances(positions, cell, pbc, species.kinds, r_max=r_max, n_bins=n_bins)
         counts[block] += found
         if densities is not None:
             densities[block] += found * abs(np.linalg.det(cell))
         advance()
-    shape = (len(frames_in), size, size, n_bins)
-    per_frame = frames_in[:, None]
+    per_frame = frames_in[:, None, None, None]
     return PairCounts(
         edges=np.linspace(0.0, r_max, n_bins + 1),
-        counts=(counts / per_frame).reshape(shape),
-        densities=None if densities is None else (densities / per_frame).reshape(shape),
+        counts=counts / per_frame,
+        densities=None if densities is None else densities / per_frame,
         species=species,
         weights=frames_in,
     )
