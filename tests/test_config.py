@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from ase_mlcalc.config import Section, apply_overrides, read_toml, template, toml_key, toml_value, validate
 from ase_mlcalc.errors import ConfigError
-from ase_mlcalc.md.config import MDJob
+from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.model import ModelConfig, registered
 from ase_mlcalc.training.config import TrainConfig, TrainJob
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from ase_mlcalc.checkpoint import save
 from ase_mlcalc.cli.verbs import app
 from ase_mlcalc.config import apply_overrides, read_toml, validate
-from ase_mlcalc.md.config import MDJob
+from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.md.outcome import Outcome
 from ase_mlcalc.md.thermo import COLUMNS
 from ase_mlcalc.model import ENTRY_POINT_GROUP, lookup, registered

@@ -1,9 +1,10 @@
 """Configuration files to start from: complete, commented, and runnable once they name the user's files."""
 
-from ase_mlcalc.config import template
+from ase_mlcalc.config import template, toml_value
 from ase_mlcalc.errors import ConfigError
-from ase_mlcalc.md.config import MDJob
+from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.model import lookup
+from ase_mlcalc.study.config import FILLED_IN, StudyJob
 from ase_mlcalc.training.config import TrainJob
 
 DEFAULT_MODEL = "equivariant"
@@ -17,6 +18,11 @@ MD_VALUES = {
     "structure": '"start.extxyz"',
     "model": '"runs/equivariant/model.safetensors"',
 }
+STUDY_VALUES = {
+    "models": '["runs/equivariant/model.safetensors", "ase.calculators.emt:EMT"]',
+    "structures": '["start.extxyz"]',
+}
+EIGHT_SEEDS = f"seeds = {toml_value(tuple(range(8)))}"
 
 
 def template_of(job: str, model: str | None = None) -> str:
@@ -24,7 +30,7 @@ def template_of(job: str, model: str | None = None) -> str:
 
     Parameters
     ----------
-    job : "train" or "md"
+    job : "train", "md" or "study"
     model : str, optional
         Name of the model, for training.
 
@@ -44,7 +50,14 @@ def template_of(job: str, model: str | None = None) -> str:
             "# Molecular dynamics: `ase-mlcalc md FILE`.  Name your structure and your checkpoint.\n"
             "# Another [[md]] table at the end is a stage that continues the one before it.\n\n"
         ) + _filled(template(MDJob), MD_VALUES)
-    raise ConfigError(f"there are templates for train and md, got {job!r}")
+    if job == "study":
+        if model is not None:
+            raise ConfigError("--model belongs to `template train`; a study names its models in the file")
+        return (
+            "# A stability study: `ase-mlcalc study FILE`.  Name your models and structures.  The last [[md]] is\n"
+            "# production, which is judged; one before it is equilibration.\n\n"
+        ) + _without_what_is_filled_in(_filled(template(StudyJob), STUDY_VALUES)).replace(EIGHT_SEEDS, "seeds = 8")
+    raise ConfigError(f"there are templates for train, md and study, got {job!r}")
 
 
 def _train(name: str) -> str:
@@ -78,6 +91,16 @@ def _model_table(name: str) -> str:
         "# be found in the data (average neighbours, scales, the order of atoms), are taken from there if not set.\n"
         f"{commented}"
     )
+
+
+def _without_what_is_filled_in(text: str) -> str:
+    """Keys of a stage that the study fills in are comments that say from where."""
+    before, after = text.split("\n[[md]]\n", 1)
+    lines = after.split("\n")
+    for key, source in FILLED_IN.items():
+        place = next(k for k, line in enumerate(lines) if line.startswith(f"{key} = "))
+        lines[place - 1 : place + 1] = [f"# {key} comes from study.{source}"]
+    return "\n[[md]]\n".join([before, "\n".join(lines)])
 
 
 def _filled(text: str, values: dict[str, str]) -> str:

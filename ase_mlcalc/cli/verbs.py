@@ -213,19 +213,72 @@ def calibrate(
 
 @app.command()
 def md(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="`ase-mlcalc template md` prints one.")],
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG.toml]", help="`ase-mlcalc template md` prints one.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="FILE", help="A checkpoint.")] = None,
+    calculator: Annotated[
+        str | None, typer.Option("--calculator", help="Any ASE calculator as package.module:Factory.")
+    ] = None,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option("--argument", metavar="KEY=VALUE", help="Of the calculator's factory, as in TOML. Repeatable."),
+    ] = None,
+    structure: Annotated[str | None, typer.Option("--structure", metavar="FILE", help="To start from.")] = None,
+    index: Annotated[
+        int | None, typer.Option("--index", help="Which structure of the file; by default the last.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="FILE", help="Trajectory that monitors compare with.")
+    ] = None,
+    equilibration: Annotated[
+        str | None, typer.Option("--equilibration", help="Stages before: none, langevin or langevin-settle.")
+    ] = None,
+    ensemble: Annotated[str | None, typer.Option("--ensemble", help="nve, nvt or npt.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", metavar="K")] = None,
+    timestep: Annotated[float | None, typer.Option("--timestep", metavar="FS")] = None,
+    time_ps: Annotated[float | None, typer.Option("--time-ps", help="Length of the run.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of velocities and thermostat.")] = None,
+    out: Annotated[str | None, typer.Option("--out", help="Folder for everything that is written.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove an earlier run from the folder first.")
+    ] = False,
     overrides: Overrides = None,
 ) -> None:
-    """Run molecular dynamics, then write its report; fails if the run did not come to its end."""
+    """Run molecular dynamics, then write its report; the same command goes on with a run that was killed.
+
+    Everything from a file, or a simple run from options.  Fails if the run did not come to its end.
+    """
     from contextlib import suppress
 
+    from ase_mlcalc.cli.runs import job_of
     from ase_mlcalc.cli.tables import describe_stage
-    from ase_mlcalc.config import apply_overrides, read_toml, validate
     from ase_mlcalc.errors import MLCalcError
-    from ase_mlcalc.md import MDJob, run_job
+    from ase_mlcalc.md import run_job
     from ase_mlcalc.report import write_report
 
-    job = validate(MDJob, apply_overrides(read_toml(config), overrides or ()), str(config))
+    job = job_of(
+        config,
+        files={
+            "model": model,
+            "calculator": calculator,
+            "structure": structure,
+            "index": index,
+            "reference": reference,
+            "equilibration": equilibration,
+            "output": out,
+            "overwrite": overwrite or None,
+        },
+        stage={
+            "ensemble": ensemble,
+            "temperature_K": temperature,
+            "timestep_fs": timestep,
+            "time_ps": time_ps,
+            "seed": seed,
+        },
+        arguments=argument or (),
+        overrides=overrides or (),
+    )
     try:
         results = run_job(job)
     except KeyboardInterrupt:
@@ -234,9 +287,87 @@ def md(
         raise
     for result in results:
         typer.echo(describe_stage(result))
+        for note in result.notes:
+            typer.echo(f"  note: {note}")
     typer.echo(f"wrote {write_report(job.job.output)}")
     if not results[-1].completed:
         raise MLCalcError(results[-1].message)
+
+
+@app.command()
+def study(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG.toml]", help="`ase-mlcalc template study` prints one.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", metavar="FILE", help="A checkpoint. Repeatable.")
+    ] = None,
+    calculator: Annotated[
+        list[str] | None,
+        typer.Option("--calculator", help="Any ASE calculator as package.module:Factory. Repeatable."),
+    ] = None,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option("--argument", metavar="KEY=VALUE", help="Of the calculator's factory, as in TOML. Repeatable."),
+    ] = None,
+    structure: Annotated[
+        list[str] | None,
+        typer.Option("--structure", metavar="FILE", help="To start from; FILE@3 is the fourth in it. Repeatable."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="FILE", help="Trajectory that monitors compare with.")
+    ] = None,
+    equilibration: Annotated[
+        str | None, typer.Option("--equilibration", help="Stages before: none, langevin or langevin-settle.")
+    ] = None,
+    ensemble: Annotated[str | None, typer.Option("--ensemble", help="nve, nvt or npt.")] = None,
+    temperature: Annotated[str | None, typer.Option("--temperature", metavar="K", help="One or more: 300,600.")] = None,
+    timestep: Annotated[
+        str | None, typer.Option("--timestep", metavar="FS", help="One or more: 0.5,1; two also check the dt² law.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="How many, 8, or a list of them, 3,4,5.")] = None,
+    time_ps: Annotated[float | None, typer.Option("--time-ps", help="Length of each run.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for everything that is written.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes side by side; default: one for each core.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Run many short runs, models against each other, and say how long they survive, why they fail and how they drift.
+
+    Everything from a file, or a simple study from options.  The same command goes on with a study that was stopped.
+    Runs that are not stable are a result; it fails only if runs could not be made.
+    """
+    from ase_mlcalc.cli.studies import job_of, show_study
+    from ase_mlcalc.errors import MLCalcError
+    from ase_mlcalc.report.study_report import write_study_report
+    from ase_mlcalc.study import run_study
+
+    job = job_of(
+        config,
+        models=model or (),
+        calculators=calculator or (),
+        arguments=argument or (),
+        structures=structure or (),
+        reference=reference,
+        temperatures=temperature,
+        timesteps=timestep,
+        seeds=seeds,
+        equilibration=equilibration,
+        stage={"ensemble": ensemble, "time_ps": time_ps},
+        out=out,
+        workers=workers,
+        overrides=overrides or (),
+    )
+    summary = run_study(job)
+    show_study(summary, _console())
+    typer.echo(f"wrote {write_study_report(job.study.output)}")
+    broken = [run for run in summary.runs if run.status == "error"]
+    if broken:
+        raise MLCalcError(
+            f"{len(broken)} of {len(summary.runs)} runs could not be made; the first, {broken[0].folder}: "
+            f"{broken[0].error}"
+        )
 
 
 @app.command()
@@ -344,6 +475,69 @@ def report(
     typer.echo(f"wrote {write_report(run_folder)}")
 
 
+@app.command()
+def observables(
+    trajectory: Annotated[Path, typer.Argument(metavar="TRAJ", help="Frames in time, in a file that ASE reads.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="FILE", help="Trajectory to compare with.")
+    ] = None,
+    interval: Annotated[
+        float | None, typer.Option("--interval-fs", help="Time between frames, where they do not know theirs.")
+    ] = None,
+    reference_interval: Annotated[
+        float | None, typer.Option("--reference-interval-fs", help="The same of the reference.")
+    ] = None,
+    discard: Annotated[float, typer.Option("--discard-ps", min=0.0, help="Left out at the start of TRAJ.")] = 0.0,
+    index: Index = ":",
+    reference_index: Annotated[str, typer.Option("--reference-index", help="Which frames of the reference.")] = ":",
+    bond: Annotated[
+        list[str] | None,
+        typer.Option("--bond", metavar="A-B=Å", help="Where bonds end; default: first minimum of g(r). Repeatable."),
+    ] = None,
+    fit_from: Annotated[float | None, typer.Option("--fit-from-ps", help="Of the line for diffusion.")] = None,
+    fit_to: Annotated[float | None, typer.Option("--fit-to-ps", help="Of the line for diffusion.")] = None,
+    viscosity: Annotated[
+        float | None, typer.Option("--viscosity-mPa-s", help="Corrects diffusion for the periodic images.")
+    ] = None,
+    blocks: Annotated[int, typer.Option("--blocks", min=2, help="Stretches for standard errors.")] = 8,
+) -> None:
+    """Measure structure and motion of a trajectory of any program, with errors, and how far it is from a reference.
+
+    g(r), distances, coordination, angles, mean square displacement, diffusion, velocity autocorrelation and density of
+    states as curves, pictures and numbers.
+    """
+    from ase_mlcalc.analysis import write_observables
+    from ase_mlcalc.cli import observed
+    from ase_mlcalc.errors import ConfigError
+
+    if (fit_from is None) != (fit_to is None):
+        raise ConfigError("a fit window needs both --fit-from-ps and --fit-to-ps")
+    found, expected, rows = observed.measure(
+        trajectory,
+        reference,
+        index=index,
+        reference_index=reference_index,
+        interval_fs=interval,
+        reference_interval_fs=reference_interval,
+        discard_ps=discard,
+        cutoffs=bond or (),
+        fit_ps=None if fit_from is None or fit_to is None else (fit_from, fit_to),
+        viscosity_mPa_s=viscosity,
+        n_blocks=blocks,
+    )
+    names = (str(trajectory), "" if reference is None else str(reference))
+    for path in write_observables(out, found, expected, rows, names=names):
+        typer.echo(f"wrote {path}")
+    console = _console()
+    for name, one in zip(names, (found, expected), strict=True):
+        if one is not None:
+            console.print(name, *observed.describe(one), sep="\n  ", markup=False, highlight=False)
+            console.print(observed.scalars_table(one))
+    if rows:
+        console.print(observed.comparison_table(rows))
+
+
 @app.command("pair-forces")
 def pair_forces(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint.")],
@@ -381,7 +575,7 @@ def models(
 
 @app.command()
 def template(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="train or md.")],
+    job: Annotated[str, typer.Argument(metavar="JOB", help="train, md or study.")],
     model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="Model to train.")] = None,
 ) -> None:
     """Print a configuration file with every key, its default and what it means."""

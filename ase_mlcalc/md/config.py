@@ -1,9 +1,9 @@
-"""What a molecular dynamics job is told: `MDConfig` for one stage, `MDJob` for a job file."""
+"""What molecular dynamics is told: `MDConfig` for one stage, `JobFiles` for what it runs on."""
 
 from typing import Any, Literal, Self
 
 from ase import units
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ase_mlcalc.config import Section
 from ase_mlcalc.md.monitors.config import MonitorsConfig
@@ -137,6 +137,11 @@ class JobFiles(Section):
     reference: str | None = Field(
         None, description="trajectory that is taken for right, for the monitors that compare with one"
     )
+    equilibration: Literal["none", "langevin", "langevin-settle"] = Field(
+        "none",
+        description='stages before the first: "langevin": 1 ps with a thermostat; "langevin-settle": strong friction, '
+        "then weak until the temperature is within 5 % of its target",
+    )
     output: str = Field("md-run", description="folder to write")
     overwrite: bool = Field(False, description="remove an earlier run from the folder first")
     model: str | None = Field(None, description="checkpoint of the potential; or give `calculator`")
@@ -157,34 +162,3 @@ class JobFiles(Section):
                 f"got {'neither' if self.model is None else 'both'}"
             )
         return self
-
-
-class MDJob(Section):
-    """A job file: ``[job]`` and one ``[md]``, or several ``[[md]]`` stages that continue one another.
-
-    A stage after the first keeps the velocities and takes the next seed, unless it says otherwise.
-    """
-
-    job: JobFiles
-    md: tuple[MDConfig, ...] = Field((MDConfig(),), description="stages, run in sequence")
-
-    @field_validator("md", mode="before")
-    @classmethod
-    def _one_stage_is_a_list_of_one(cls, value: Any) -> Any:
-        if value in ([], ()):
-            raise ValueError("a job has at least one stage; leave md out for the default one")
-        return (value,) if isinstance(value, dict | MDConfig) else value
-
-    def stages(self) -> list[tuple[str, MDConfig]]:
-        """Names and configurations in order; names are the ensembles, numbered where they repeat."""
-        named: list[tuple[str, MDConfig]] = []
-        for position, stage in enumerate(self.md):
-            name, given = stage.ensemble, stage.model_fields_set
-            repeats = sum(earlier.ensemble == stage.ensemble for earlier in self.md[:position])
-            changes: dict[str, Any] = {}
-            if position and "initial_velocities" not in given:
-                changes["initial_velocities"] = "keep"
-            if position and "seed" not in given:
-                changes["seed"] = self.md[0].seed + position
-            named.append((f"{name}-{repeats + 1}" if repeats else name, stage.model_copy(update=changes)))
-        return named

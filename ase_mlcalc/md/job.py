@@ -11,9 +11,10 @@ from ase.io import read
 
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import ConfigError, DataError
-from ase_mlcalc.md.config import JobFiles, MDJob
+from ase_mlcalc.md.config import JobFiles
 from ase_mlcalc.md.result import RunResult, clear_run
 from ase_mlcalc.md.run import run_md
+from ase_mlcalc.md.stages import MDJob
 
 
 def run_job(job: MDJob, *, calculator: Calculator | None = None, progress: bool = True) -> list[RunResult]:

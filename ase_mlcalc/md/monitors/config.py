@@ -181,7 +181,7 @@ class DriftConfig(Section):
     use: bool = _use(True)
     action: Action = _action("stop")
     max_meV_per_atom_per_ps: float = _threshold(0.5, "largest slope, meV/atom/ps; 0.5 heats by about 2 K/ps")
-    min_time_ps: float = _threshold(1.0, "time before it is judged, ps")
+    min_time_ps: float = _threshold(2.0, "time before it is judged, ps")
 
 
 class ForceConfig(Section):

@@ -30,7 +30,11 @@ class Finite(Monitor):
 
 def not_finite(snapshot: Snapshot) -> Finding | None:
     """The first quantity of a snapshot that holds NaN or Inf."""
-    atoms = snapshot.atoms
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _first_not_finite(snapshot, snapshot.atoms)
+
+
+def _first_not_finite(snapshot: Snapshot, atoms: Atoms) -> Finding | None:
     for what, values in (
         ("positions", atoms.positions),
         ("momenta", atoms.arrays.get("momenta")),

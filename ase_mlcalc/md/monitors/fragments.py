@@ -53,12 +53,11 @@ class Fragments(Monitor):
         """What broke off or joined, if it lasts."""
         lengths = nearest_distances(snapshot.atoms, self._first, self._second)
         self._follow_bonds(snapshot, lengths)
-        labels = self._molecules()
-        if labels is None:
+        if self._molecules_are_those_of_the_start():
             self._since = self._seen = None
             return None
         self._since = self._since or snapshot.moment
-        self._seen = self._describe(snapshot.atoms, lengths, labels)
+        self._seen = self._describe(snapshot.atoms, lengths)
         return self._seen if self._lasted(snapshot, self._since) else None
 
     def pending(self) -> Finding | None:
@@ -99,32 +98,32 @@ class Fragments(Monitor):
             fresh = np.union1d(fresh, self._new[held])
         self._new = fresh
 
-    def _molecules(self) -> Index | None:
-        """(N,) molecule of each atom now, or ``None`` if they are those of the start."""
+    def _molecules_are_those_of_the_start(self) -> bool:
         if not self._broken.any() and len(self._new) == 0:
-            return None
+            return True
         whole = ~self._broken
         first = np.concatenate([self._first[whole], self._new // self._n_atoms])
         second = np.concatenate([self._second[whole], self._new % self._n_atoms])
-        labels = fragments(self._n_atoms, first, second)
-        return None if _same_partition(labels, self._at_start) else labels
+        return _same_partition(fragments(self._n_atoms, first, second), self._at_start)
 
     def _lasted(self, snapshot: Snapshot, since: Moment) -> bool:
         if snapshot.time_ps is None or since.time_ps is None:
             return True
         return snapshot.time_ps - since.time_ps >= self._persist_ps - 1e-9
 
-    def _describe(self, atoms: Atoms, lengths: Array, labels: Index) -> Finding:
+    def _describe(self, atoms: Atoms, lengths: Array) -> Finding:
         """In words: what left what, and what joined what."""
         n = self._n_atoms
-        parted = np.flatnonzero(self._broken & (labels[self._first] != labels[self._second]))
+        whole = ~self._broken
+        pieces = fragments(n, self._first[whole], self._second[whole])
+        parted = np.flatnonzero(self._broken & (pieces[self._first] != pieces[self._second]))
         joined = self._new[self._at_start[self._new // n] != self._at_start[self._new % n]]
         words, involved = [], set()
         value = threshold = None
         for bond in parted[np.argsort(-lengths[parted], kind="stable")][:3].tolist():
             i, j = int(self._first[bond]), int(self._second[bond])
-            small, large = sorted((i, j), key=lambda atom: (int((labels == labels[atom]).sum()), atom))
-            group = np.flatnonzero(labels == labels[small])
+            small, large = sorted((i, j), key=lambda atom: (int((pieces == pieces[atom]).sum()), atom))
+            group = np.flatnonzero(pieces == pieces[small])
             words.append(f"{group_label(atoms, group)} left {label(atoms, large)} ({lengths[bond]:.2f} Å)")
             involved |= {*group.tolist(), large}
             if value is None:

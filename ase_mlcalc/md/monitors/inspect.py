@@ -164,8 +164,8 @@ def _degrees_of_freedom(atoms: Atoms) -> int:
         return n_degrees
     n_degrees -= 3
     arms = atoms.positions - atoms.get_center_of_mass()
-    turning = np.cross(arms, momenta)
-    if not atoms.pbc.any() and float((turning.sum(axis=0) ** 2).sum()) <= _AT_REST * float((turning**2).sum()):
+    turning = np.cross(arms, momenta).sum(axis=0)
+    if not atoms.pbc.any() and float((turning**2).sum()) <= _AT_REST * float((arms**2).sum()) * squares:
         # an atom does not turn, a line about two axes, everything else about three
         n_degrees -= (0, 2, 3, 3)[int(np.linalg.matrix_rank(arms, tol=1e-3))]
     return max(n_degrees, 0)

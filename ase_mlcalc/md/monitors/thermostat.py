@@ -58,7 +58,11 @@ class Thermostat(Monitor):
         deviation = mean - target
         if abs(deviation) <= max(_STANDARD_ERRORS * stderr, self._most * target):
             return None
-        return Finding(f"{mean:.4g} ± {stderr:.2g} K, the thermostat has {target:.4g} K", value=mean, threshold=target)
+        return Finding(
+            f"{mean:.4g} ± {stderr:.2g} K, the thermostat has {target:.4g} K",
+            value=deviation / target,
+            threshold=self._most,
+        )
 
     def state(self) -> State:
         """Temperatures so far."""
