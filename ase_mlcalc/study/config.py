@@ -14,7 +14,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ase_mlcalc.config import Section
-from ase_mlcalc.md.config import JobFiles, MDConfig, MDJob
+from ase_mlcalc.md.config import JobFiles, MDConfig
+from ase_mlcalc.md.stages import MDJob
 
 FILLED_IN = {"temperature_K": "temperatures_K", "timestep_fs": "timesteps_fs", "seed": "seeds"}
 """Key of a stage to the key of a study that fills it in."""
@@ -35,15 +36,14 @@ class ModelSource(Section):
     @model_validator(mode="after")
     def _one_source_of_forces(self) -> Self:
         try:
-            self.files("", -1, None, "")
+            self.files(structure="", output="")
         except ValidationError as error:  # which says what is wrong with the two of them
             raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
         return self
 
-    def files(self, structure: str, index: int, reference: str | None, output: str) -> JobFiles:
-        """The files of one run with this model."""
-        source = self.model_dump(exclude_unset=True)
-        return JobFiles(structure=structure, index=index, reference=reference, output=output, **source)
+    def files(self, **run: Any) -> JobFiles:
+        """The files of one run with this model; `run` has the other keys of a job."""
+        return JobFiles(**(self.model_dump(exclude_unset=True) | run))
 
 
 class StructureSource(Section):
@@ -73,6 +73,11 @@ class StudyTable(Section):
     seeds: tuple[int, ...] = Field(
         tuple(range(8)), description="a number of seeds or a list of them; one run of each model for each"
     )
+    equilibration: Literal["none", "langevin", "langevin-settle"] = Field(
+        "none",
+        description='stages before the first: "langevin": 1 ps with a thermostat; "langevin-settle": strong friction, '
+        "then weak until the temperature is within 5 % of its target",
+    )
     scans: bool = Field(True, description="also scan bonds and dimers, and see how well that predicted survival")
     workers: int | None = Field(None, ge=1, description="processes side by side; default: one for each core")
     threads: int = Field(1, ge=1, description="of each process")
@@ -86,7 +91,7 @@ class StudyTable(Section):
     @field_validator("structures", mode="before")
     @classmethod
     def _structures_have_names(cls, value: Any) -> Any:
-        entries = _named(value, _stem_of_structure)
+        entries = _named(value, structure_name)
         return {name: _structure_of(entry) for name, entry in entries.items()} if isinstance(entries, dict) else entries
 
     @field_validator("temperatures_K", "timesteps_fs", mode="before")
@@ -156,9 +161,7 @@ class StudyJob(Section):
         for position, stage in enumerate(self.md):
             refused = {"seed"} if position < len(self.md) - 1 else set(FILLED_IN)
             for key in sorted(refused & stage.model_fields_set):
-                raise ValueError(
-                    f"md.{position}.{key} is what a study fills in; take it out, see study.{FILLED_IN[key]}"
-                )
+                raise ValueError(f"md.{position}.{key} is filled in from study.{FILLED_IN[key]}; take it out")
         for temperature in self.study.temperatures_K:
             for timestep in self.study.timesteps_fs:
                 try:
@@ -178,7 +181,7 @@ class StudyJob(Section):
 
     def _seeds_change_nothing(self) -> bool:
         first = self.md[0]
-        drawn = first.initial_velocities == "thermal" or any(s.initial_velocities == "thermal" for s in self.md[1:])
+        drawn = first.initial_velocities == "thermal" or self.study.equilibration != "none"
         return not drawn and not any(stage.driver in ("langevin", "bussi") for stage in self.md)
 
     def stages(self, temperature_K: float, timestep_fs: float, seed: int) -> tuple[MDConfig, ...]:
@@ -197,7 +200,13 @@ class StudyJob(Section):
     ) -> MDJob:
         """The job of one run."""
         source = self.study.structures[structure]
-        files = self.study.models[model].files(source.file, source.index, source.reference, str(output))
+        files = self.study.models[model].files(
+            structure=source.file,
+            index=source.index,
+            reference=source.reference,
+            equilibration=self.study.equilibration,
+            output=str(output),
+        )
         return MDJob(job=files, md=self.stages(temperature_K, timestep_fs, seed))
 
     @property
@@ -238,8 +247,9 @@ def _stem_of_model(entry: str, folders: int) -> str:
     return "-".join((*path.parts[-1 - folders : -1], path.stem))
 
 
-def _stem_of_structure(entry: str, folders: int) -> str:
-    file, index = _split_index(entry)
+def structure_name(entry: str, folders: int = 0) -> str:
+    """``water`` of ``data/water.extxyz@3``; with its folder and its index where that is needed."""
+    file, index = split_index(entry)
     path = Path(file)
     stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
     parent = path.parts[-2:-1] if folders else ()
@@ -256,7 +266,7 @@ def _source_of(entry: Any) -> Any:
 def _structure_of(entry: Any) -> Any:
     if not isinstance(entry, str):
         return entry
-    file, index = _split_index(entry)
+    file, index = split_index(entry)
     return {"file": file} if index is None else {"file": file, "index": index}
 
 
@@ -264,7 +274,7 @@ def _is_import_path(entry: str) -> bool:
     return ":" in entry and not Path(entry).exists()
 
 
-def _split_index(entry: str) -> tuple[str, int | None]:
+def split_index(entry: str) -> tuple[str, int | None]:
     """``("water.extxyz", 3)`` of ``water.extxyz@3``."""
     file, separator, index = entry.rpartition("@")
     if separator and index.lstrip("-").isdigit() and not Path(entry).exists():

@@ -53,7 +53,7 @@ def claim(job: StudyJob) -> dict[str, Any]:
     new = identity(job)
     old = _read(path)
     if old is not None:
-        changes = _not_grown(old["study"], new["study"]) + changed_keys({"md": old["md"]}, {"md": new["md"]})
+        changes = _not_grown(old["study"], new["study"]) + changed_keys(_stages(old), _stages(new))
         if changes:
             raise ConfigError(
                 f"{job.study.output} holds another study: {'; '.join(_words(each) for each in changes)}; undo the "
@@ -62,6 +62,11 @@ def claim(job: StudyJob) -> dict[str, Any]:
     if old != new:
         write_text(path, json.dumps({"format": FORMAT, "identity": new}, indent=1, ensure_ascii=False) + "\n")
     return new
+
+
+def _stages(identity: dict[str, Any]) -> dict[str, Any]:
+    """Stages by their position, so that what differs is named key by key."""
+    return {f"md.{position}": stage for position, stage in enumerate(identity["md"])}
 
 
 def _not_grown(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

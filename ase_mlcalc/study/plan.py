@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from ase_mlcalc.md.config import MDJob
+from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.study.config import StudyJob
 
 RUNS = "runs"
@@ -29,7 +29,7 @@ class PlannedRun(NamedTuple):
     @property
     def steps(self) -> int:
         """Of all stages."""
-        return sum(stage.steps for stage in self.job.md)
+        return sum(stage.steps for _, stage in self.job.stages())
 
 
 def plan(job: StudyJob) -> list[PlannedRun]:

@@ -14,8 +14,7 @@ from typing import IO, NamedTuple
 
 from ase_mlcalc.errors import MLCalcError
 from ase_mlcalc.files import make_folder
-from ase_mlcalc.study.protocol import Answer, Task
-from ase_mlcalc.study.worker import GRACE_S
+from ase_mlcalc.study.protocol import GRACE_S, Answer, Task
 
 TICK_S = 0.5
 """Between two looks at the progress."""
@@ -61,8 +60,9 @@ class _Worker:
 
     def _hear(self, inbox: "queue.SimpleQueue[_Heard]") -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            inbox.put(_Heard(self, Answer.decode(line)))
+        with self.process.stdout as answers:
+            for line in answers:
+                inbox.put(_Heard(self, Answer.decode(line)))
         inbox.put(_Heard(self, None))
 
     def start(self, number: int, task: Task) -> None:
@@ -85,6 +85,7 @@ class _Worker:
             self.process.wait()
 
     def cause_of_death(self) -> str:
+        self.tell_to_stop()
         status = self.process.wait()
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         last = f"; last line of {self.log}: {lines[-1].strip()}" if lines else ""

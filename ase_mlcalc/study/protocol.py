@@ -7,7 +7,11 @@ at once, with a checkpoint, also when the study was killed and could say nothing
 import json
 from typing import Any, Literal, NamedTuple
 
-from ase_mlcalc.md.config import JobFiles, MDJob
+from ase_mlcalc.md.config import JobFiles
+from ase_mlcalc.md.stages import MDJob
+
+GRACE_S = 20.0
+"""Time that a worker has for a checkpoint when it is told to stop."""
 
 
 class Task(NamedTuple):

@@ -29,7 +29,9 @@ def scan_jobs(job: StudyJob) -> list[JobFiles]:
     """One scan for each model on each structure; the output is the file with its scores."""
     table = job.study
     return [
-        table.models[model].files(source.file, source.index, None, str(_path(table.output, model, structure)))
+        table.models[model].files(
+            structure=source.file, index=source.index, output=str(_path(table.output, model, structure))
+        )
         for model in table.models
         for structure, source in table.structures.items()
     ]
@@ -37,7 +39,7 @@ def scan_jobs(job: StudyJob) -> list[JobFiles]:
 
 def scan(calculator: Calculator, files: JobFiles) -> None:
     """Scan a structure and keep the scores."""
-    from ase_mlcalc.testing import scan_scores
+    from ase_mlcalc.testing.scans.checks import scan_scores
 
     scores = scan_scores(calculator, read_structure(files))
     write_scan(Path(files.output), {name: value if math.isfinite(value) else None for name, value in scores.items()})

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations, pairwise
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -14,7 +15,7 @@ from ase_mlcalc.md.provenance import provenance
 from ase_mlcalc.study.averages import Estimate, agreement, pooled
 from ase_mlcalc.study.config import StudyJob
 from ase_mlcalc.study.measure import measure_run
-from ase_mlcalc.study.plan import PlannedRun
+from ase_mlcalc.study.plan import PlannedRun, plan
 from ase_mlcalc.study.scans import predictors, read_scans
 from ase_mlcalc.study.summary import (
     GroupSummary,
@@ -24,6 +25,8 @@ from ase_mlcalc.study.summary import (
     StudySummary,
     TemperatureCheck,
     TimestepCheck,
+    read_study,
+    write_study,
 )
 from ase_mlcalc.study.survival import (
     Lifetimes,
@@ -33,6 +36,8 @@ from ase_mlcalc.study.survival import (
     stable_interval,
     survival_curve,
 )
+from ase_mlcalc.study.words import describe_group as describe_group  # noqa: PLC0414
+from ase_mlcalc.study.words import verdict
 
 SIGNIFICANT = 0.05
 MEAN_TOLERANCE = 0.02
@@ -66,20 +71,33 @@ def summarize(job: StudyJob, runs: Sequence[PlannedRun]) -> StudySummary:
         ensemble=job.production.ensemble,
         planned_ps=job.production.time_ps,
         references={name: each.reference for name, each in table.structures.items() if each.reference is not None},
-        verdict=_verdict(groups, measured),
+        verdict=verdict(groups, measured),
         runs=tuple(measured),
         groups=tuple(groups),
         comparisons=tuple(_comparisons(grouped, tuple(table.models))),
         timestep_checks=tuple(_timestep_checks(grouped, job)),
         scans=tuple(scans),
         predictors=tuple(predictors(scans, groups)),
-        job=job.model_dump(mode="json"),
-        provenance=_provenance(),
+        job=job.model_dump(mode="json", exclude_unset=True),
+        provenance=provenance().model_dump(mode="json"),
     )
 
 
-def _provenance() -> dict[str, Any]:
-    return provenance().model_dump(mode="json")
+def refresh(folder: Path | str) -> StudySummary:
+    """Summarise the runs in the folder of a study again, and write ``study.json``; nothing is run.
+
+    Raises
+    ------
+    DataError
+        No study there.
+    """
+    folder = Path(folder)
+    earlier = read_study(folder)
+    job = StudyJob.model_validate(earlier.job)
+    job = job.model_copy(update={"study": job.study.model_copy(update={"output": folder})})
+    summary = summarize(job, plan(job)).model_copy(update={"provenance": earlier.provenance})
+    write_study(summary, folder)
+    return summary
 
 
 def lifetimes(runs: Sequence[RunSummary]) -> Lifetimes:
@@ -257,48 +275,3 @@ def _log_fluctuation(runs: Sequence[RunSummary]) -> PooledValue | None:
         if run.fluctuation_meV_per_atom
     ]
     return pooled(known)
-
-
-# ----- in words -----
-
-
-def _verdict(groups: Sequence[GroupSummary], runs: Sequence[RunSummary]) -> str:
-    """One sentence: a group by its numbers, several models by how many of their runs were stable."""
-    left = sum(run.status in ("waiting", "unfinished") for run in runs)
-    errors = sum(run.status == "error" for run in runs)
-    more = (f"; {left} of {len(runs)} runs are still to be made" if left else "") + (
-        f"; {errors} of {len(runs)} runs could not be made" if errors else ""
-    )
-    if len(groups) == 1:
-        return describe_group(groups[0]) + more
-    parts = []
-    for model in dict.fromkeys(group.model for group in groups):
-        own = [group for group in groups if group.model == model]
-        ended = sum(group.n_stable + group.n_failed for group in own)
-        parts.append(f"{model}: stable {sum(group.n_stable for group in own)}/{ended}")
-    return "; ".join(parts) + more
-
-
-def describe_group(group: GroupSummary) -> str:
-    """A group in a sentence: "stable 16/16 for 15 ps at 2000 K; drift 0.004 ± 0.001 meV/atom/ps"."""
-    ended = group.n_stable + group.n_failed
-    parts = [f"stable {group.n_stable}/{ended} for {group.planned_ps:g} ps at {group.temperature_K:g} K"]
-    if group.median_time_to_failure_ps is not None:
-        parts.append(f"half of them failed within {group.median_time_to_failure_ps:.3g} ps")
-    if group.reasons:
-        parts.append(", ".join(f"{count} {name}" for name, count in group.reasons.items()))
-    if group.drift_meV_per_atom_per_ps is not None:
-        parts.append(f"drift {plus_minus(group.drift_meV_per_atom_per_ps, group.drift_stderr or 0.0)} meV/atom/ps")
-    elif group.heating_K_per_ps is not None:
-        parts.append(f"heating {plus_minus(group.heating_K_per_ps, group.heating_stderr or 0.0)} K/ps")
-    return "; ".join(parts)
-
-
-def plus_minus(value: float, error: float) -> str:
-    """A value with its error to two significant digits of the error, "0.0041 ± 0.0012"."""
-    if error <= 0.0 or not math.isfinite(error):
-        return f"{value:.3g}"
-    decimals = max(0, 1 - math.floor(math.log10(error)))
-    if decimals > 6:
-        return f"{value:.2e} ± {error:.1e}"
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}"

@@ -261,7 +261,7 @@ class StudySummary(Section):
     scans: tuple[Scan, ...] = ()
     predictors: tuple[Predictor, ...] = ()
     job: dict[str, Any] = Field(default_factory=dict)
-    """The job as it was given, defaults filled in."""
+    """The job as it was given."""
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Versions, machine, and digests of the files of models and structures."""
 

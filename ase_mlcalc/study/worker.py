@@ -18,13 +18,14 @@ from typing import TextIO
 from ase.calculators.calculator import Calculator
 
 from ase_mlcalc.errors import MLCalcError
-from ase_mlcalc.md.config import JobFiles, MDJob
+from ase_mlcalc.md.config import JobFiles
 from ase_mlcalc.md.job import make_calculator, run_job
-from ase_mlcalc.study.protocol import Answer, Task
+from ase_mlcalc.md.stages import MDJob
+from ase_mlcalc.study.protocol import GRACE_S, Answer, Task
 from ase_mlcalc.study.scans import scan
 
-GRACE_S = 20.0
-"""Time to write a checkpoint when told to stop."""
+OF_A_RUN = {"structure", "index", "reference", "equilibration", "output", "overwrite"}
+"""Keys of a job that have nothing to do with its calculator."""
 
 
 def main() -> None:
@@ -95,7 +96,7 @@ def _done(task: Task, calculators: dict[str, Calculator]) -> str | None:
 
 def _key(files: JobFiles) -> str:
     """What tells one calculator from another."""
-    return json.dumps(files.model_dump(mode="json", exclude={"structure", "index", "reference", "output", "overwrite"}))
+    return json.dumps(files.model_dump(mode="json", exclude=OF_A_RUN))
 
 
 if __name__ == "__main__":

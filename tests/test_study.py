@@ -1,0 +1,557 @@
+"""Studies: what they plan, that they survive whatever happens, and that what they say is what happened."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import units
+from study_calculators import LENGTH, SPRING, chain
+
+from ase_mlcalc.cli import main
+from ase_mlcalc.cli.studies import job_of
+from ase_mlcalc.cli.templates import template_of
+from ase_mlcalc.config import validate
+from ase_mlcalc.errors import ConfigError, DataError
+from ase_mlcalc.files import exclusive
+from ase_mlcalc.md.frames import read_trajectory
+from ase_mlcalc.md.job import run_job
+from ase_mlcalc.md.outcome import Outcome
+from ase_mlcalc.md.result import read_results, save_result
+from ase_mlcalc.md.thermo import read_thermo
+from ase_mlcalc.study import GroupSummary, StudyJob, read_study, refresh, run_study
+from ase_mlcalc.study.identity import claim
+from ase_mlcalc.study.plan import plan
+from ase_mlcalc.study.scans import predictors
+from ase_mlcalc.study.summarize import _temperature, summarize
+from ase_mlcalc.study.summary import Scan
+
+TESTS = Path(__file__).parent
+FAST = {"thermo_every_fs": 2.0, "frames_every_fs": 10.0, "stresses_every_fs": 0.0, "monitors_every_fs": 0.0}
+
+
+def calculator(name="Chain", **arguments):
+    return {"calculator": f"study_calculators:{name}", "calculator_arguments": arguments}
+
+
+def job(folder, models=None, md=None, **study):
+    """A study of a chain of three atoms, in a folder."""
+    ase.io.write(folder / "chain.extxyz", chain())
+    raw = {
+        "study": {
+            "output": str(folder / "study"),
+            "models": {"springs": calculator()} if models is None else models,
+            "structures": {"chain": str(folder / "chain.extxyz")},
+            "scans": False,
+            "workers": 1,
+            "seeds": 2,
+            **study,
+        },
+        "md": [{"ensemble": "nve", "time_ps": 0.1, **FAST}] if md is None else md,
+    }
+    return validate(StudyJob, raw, "study")
+
+
+def made_here(study):
+    """All runs of a study in this process, one after another, and their summary."""
+    runs = plan(study)
+    for run in runs:
+        run_job(run.job, progress=False)
+    return summarize(study, runs)
+
+
+# ----- what is planned -----
+
+
+def test_every_combination_once_in_a_folder_of_its_own(tmp_path):
+    models = {"a": calculator(), "b": calculator(spring=5.0)}
+    study = job(tmp_path, models, temperatures_K=[100, 300], timesteps_fs=[0.5, 1.0], seeds=[3, 5])
+    runs = plan(study)
+    assert len({run.folder for run in runs}) == len(runs) == 2 * 2 * 2 * 2
+    assert runs[0].folder == "runs/a/chain/100K_0.5fs/seed3"
+    assert {run.seed for run in runs[: len(runs) // 2]} == {3}, "each group gets its first seed before any its second"
+    for run in runs:
+        (stage,) = run.job.md
+        assert (stage.temperature_K, stage.timestep_fs, stage.seed) == (run.temperature_K, run.timestep_fs, run.seed)
+        assert run.job.job.calculator_arguments == models[run.model]["calculator_arguments"]
+
+
+def test_stages_before_production_may_have_their_own_values(tmp_path):
+    md = [{"ensemble": "nvt", "temperature_K": 50.0, "time_ps": 0.1}, {"ensemble": "nve", "time_ps": 0.1}]
+    for run in plan(job(tmp_path, md=md, temperatures_K=[300.0])):
+        first, production = run.job.md
+        assert (first.temperature_K, production.temperature_K) == (50.0, 300.0)
+        assert [config.initial_velocities for _, config in run.job.stages()] == ["thermal", "keep"]
+        assert first.seed == run.seed
+        assert production.seed not in {other.seed for other in plan(job(tmp_path, md=md))}, "noise of its own"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"md": [{"temperature_K": 300}]}, "filled in from study.temperatures_K"),
+        ({"md": [{"seed": 1}, {}]}, "filled in from study.seeds"),
+        ({"temperatures_K": [0.026]}, "302 K"),
+        ({"temperatures_K": [300, 300]}, "twice"),
+        ({"seeds": 0}, "empty"),
+        ({"structures": {"a/b": "x.extxyz"}}, "name of a folder"),
+        ({"models": ["ase.calculators.emt:EMT", "ase.calculators.emt:EMT"]}, "twice"),
+        ({"models": {"a": {"modle": "x"}}}, "modle"),
+        ({"models": {"a": {"dtype": "float64"}}}, "give either model"),
+        ({"md": [{"ensemble": "nve", "initial_velocities": "keep"}]}, "same run"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        job(tmp_path, **change)
+    assert "\n" not in str(error.value)
+
+
+def test_lists_are_named_by_what_tells_them_apart(tmp_path):
+    study = job(
+        tmp_path,
+        ["one/model.safetensors", "two/model.safetensors", "ase.calculators.emt:EMT"],
+        structures=["a.extxyz", "b.traj@0", "b.traj@7"],
+    )
+    assert list(study.study.models) == ["one-model", "two-model", "EMT"]
+    assert {name: (one.file, one.index) for name, one in study.study.structures.items()} == {
+        "a": ("a.extxyz", -1),
+        "b-0": ("b.traj", 0),
+        "b-7": ("b.traj", 7),
+    }
+
+
+def test_same_velocities_for_each_model_and_time_step(tmp_path):
+    models = {"soft": calculator(spring=5.0), "hard": calculator()}
+    study = job(tmp_path, models, temperatures_K=[100, 400], timesteps_fs=[0.5, 1.0], md=[{"time_ps": 0.002, **FAST}])
+    first = {}
+    for run in plan(study):
+        run_job(run.job, progress=False)
+        frame = next(read_trajectory(study.study.output / run.folder / "nvt.traj"))
+        first.setdefault((run.temperature_K, run.seed), []).append(frame.get_momenta())
+    assert len(first) == 4
+    for momenta in first.values():
+        assert len(momenta) == 4
+        assert all(np.array_equal(momenta[0], other) for other in momenta)
+    apart = [momenta[0] for momenta in first.values()]
+    assert np.abs(apart[0] - apart[1]).max() > 1e-3
+    np.testing.assert_allclose(first[400, 0][0], 2.0 * first[100, 0][0])
+
+
+# ----- the same study and no other -----
+
+
+def test_a_study_may_grow_and_not_change(tmp_path):
+    study = job(tmp_path, temperatures_K=[300])
+    study.study.output.mkdir()
+    claim(study)
+    claim(job(tmp_path, temperatures_K=[300], workers=2))
+    claim(job(tmp_path, {"springs": calculator(), "more": calculator()}, temperatures_K=[600, 300], seeds=4))
+    models = {"springs": calculator(), "more": calculator()}
+    grown = {"temperatures_K": [600, 300], "seeds": 4}
+    for change, message in [
+        ({"temperatures_K": [600]}, r"study.temperatures_K \(was \[600.0, 300.0\], now \[600.0\]"),
+        ({"models": {"springs": calculator()}}, "study.models.more is gone"),
+        ({"models": models | {"more": calculator(spring=1.0)}}, "study.models.more.calculator_arguments.spring"),
+        ({"md": [{"ensemble": "nve", "time_ps": 0.2, **FAST}]}, r"another study: md.0.time_ps \(was 0.1, now 0.2\);"),
+    ]:
+        with pytest.raises(ConfigError, match=message) as error:
+            claim(job(tmp_path, **({"models": models} | grown | change)))
+        assert "choose another output folder" in str(error.value)
+    same = job(tmp_path, models, **grown)
+    claim(same)
+    ase.io.write(tmp_path / "chain.extxyz", chain(4))
+    with pytest.raises(ConfigError, match=r"contents of the file of study.structures.chain.file"):
+        claim(same)
+
+
+def test_missing_files_are_named_before_anything_runs(tmp_path):
+    with pytest.raises(DataError, match=r"study.models.m.model: cannot read .*gone.safetensors"):
+        run_study(job(tmp_path, {"m": "gone.safetensors"}), progress=False)
+
+
+def test_a_second_process_is_refused(tmp_path):
+    study = job(tmp_path)
+    study.study.output.mkdir()
+    with exclusive(study.study.output), pytest.raises(ConfigError, match="another process"):
+        run_study(study, progress=False)
+
+
+# ----- workers -----
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A study with models that hold, break, crash and cannot be made, in one worker."""
+    folder = tmp_path_factory.mktemp("mixed")
+    models = {
+        "holds": calculator(),
+        "breaks": calculator(breaks_at_A=LENGTH + 0.09),
+        "crashes": calculator("Crash", breaks_at_A=LENGTH + 0.09),
+        "refuses": {"calculator": "study_calculators:refuse"},
+    }
+    md = [{"ensemble": "nve", "time_ps": 0.1, **FAST}]
+    study = job(folder, models, md, seeds=4, temperatures_K=[600.0])
+    return study, run_study(study, progress=False)
+
+
+def of(summary, model):
+    return [run for run in summary.runs if run.model == model]
+
+
+def test_unstable_runs_are_results(mixed):
+    study, summary = mixed
+    assert [run.status for run in of(summary, "holds")] == ["stable"] * 4
+    broken = [run for run in of(summary, "breaks") if run.status == "failed"]
+    assert 0 < len(broken) < 4, "some seeds stretch the bond that far and some do not"
+    assert {run.outcome for run in broken} == {"NAN"}
+    assert all(0.0 < run.time_ps < 0.1 for run in broken)
+    (group,) = [group for group in summary.groups if group.model == "breaks"]
+    assert (group.n_runs, group.n_stable, group.n_failed) == (4, 4 - len(broken), len(broken))
+    assert group.reasons == {"NAN": len(broken)}
+    assert group.survival.survival[-1] == pytest.approx(1 - len(broken) / 4)
+    # the run itself says the same
+    (result,) = read_results(study.study.output / broken[0].folder)
+    assert (result.outcome.name, result.time_ps) == ("NAN", broken[0].time_ps)
+
+
+def test_a_dying_worker_marks_its_run_and_the_study_goes_on(mixed):
+    study, summary = mixed
+    broken = {run.seed for run in of(summary, "breaks") if run.status == "failed"}
+    crashed = {run.seed: run for run in of(summary, "crashes") if run.status == "error"}
+    assert crashed.keys() == broken, "the same bonds break"
+    for run in crashed.values():
+        assert "SIGSEGV" in run.error
+        assert (study.study.output / run.folder / "error.txt").read_text(encoding="utf-8").strip() == run.error
+    assert {run.seed for run in of(summary, "crashes") if run.status == "stable"} == {0, 1, 2, 3} - broken
+    (group,) = [group for group in summary.groups if group.model == "crashes"]
+    assert (group.n_errors, group.n_failed) == (len(broken), 0), "a crash is no failure of the potential"
+
+
+def test_a_calculator_that_cannot_be_made_is_told(mixed):
+    _, summary = mixed
+    assert {run.error for run in of(summary, "refuses")} == {"no parameters for this calculator"}
+    (group,) = [group for group in summary.groups if group.model == "refuses"]
+    assert (group.n_errors, group.n_observed, group.survival) == (4, 0, None)
+
+
+def test_workers_make_the_runs_that_this_process_makes(mixed, tmp_path):
+    study, _ = mixed
+    run = plan(study)[0]
+    alone = run.job.model_copy(update={"job": run.job.job.model_copy(update={"output": str(tmp_path / "alone")})})
+    run_job(alone, progress=False)
+    written = (study.study.output / run.folder / "thermo.csv").read_bytes()
+    assert written == (tmp_path / "alone" / "thermo.csv").read_bytes()
+
+
+def test_what_is_done_is_not_done_again(mixed):
+    study, summary = mixed
+    before = {path: path.stat().st_mtime_ns for path in study.study.output.rglob("*.traj")}
+    kept = validate(
+        StudyJob,
+        study.model_dump(mode="json", exclude_unset=True)
+        | {"study": study.study.model_dump(mode="json", exclude_unset=True) | {"seeds": [0, 1, 2, 3, 4]}},
+        "grown",
+    )
+    grown = run_study(kept, progress=False)
+    assert [run.status for run in of(grown, "holds")] == ["stable"] * 5
+    assert {path: path.stat().st_mtime_ns for path in before if "/holds/" in str(path)} == {
+        path: when for path, when in before.items() if "/holds/" in str(path)
+    }
+    old = {run.folder: run for run in summary.runs}
+    assert all(run == old[run.folder] for run in grown.runs if run.seed < 4 and run.status != "error")
+
+
+def test_json_has_the_promised_names(mixed):
+    study, _ = mixed
+    raw = json.loads((study.study.output / "study.json").read_text(encoding="utf-8"))
+    run = {"outcome", "time_ps", "drift_meV_per_atom_per_ps", "drift_stderr", "heating_K_per_ps"}
+    group = {"n_runs", "n_stable", "median_time_to_failure_ps"}
+    assert all(run <= each.keys() for each in raw["runs"])
+    assert all(group <= each.keys() for each in raw["groups"])
+    stable = next(each for each in raw["runs"] if each["outcome"] == "COMPLETED")
+    assert abs(stable["drift_meV_per_atom_per_ps"]) < 5.0 * stable["drift_stderr"]
+    assert raw["groups"][0]["n_runs"] >= 4
+
+
+def test_a_summary_can_be_made_again_without_running(mixed):
+    study, _ = mixed
+    stored = read_study(study.study.output)
+    assert refresh(study.study.output) == stored
+    with pytest.raises(DataError, match=r"no study.json"):
+        read_study(study.study.output / "runs")
+
+
+def test_models_are_compared(mixed):
+    _, summary = mixed
+    (pair,) = [one for one in summary.comparisons if (one.model_a, one.model_b) == ("holds", "breaks")]
+    assert pair.failed_a == 0
+    assert pair.failed_b > 0
+    assert pair.statistic < 0
+    assert 0.0 < pair.p_value < 1.0
+
+
+# ----- killed -----
+
+
+def calls(path):
+    return len(path.read_text(encoding="utf-8")) if path.exists() else 0
+
+
+def wait_for(condition, seconds=120.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_killed_study_goes_on_and_repeats_nothing(tmp_path):
+    log = tmp_path / "calls.txt"
+    md = [{"ensemble": "nvt", "time_ps": 0.5, "checkpoint_every_fs": 20.0, **FAST}]
+    study = job(tmp_path, {"springs": calculator(log=str(log))}, md, seeds=3)
+    program = (
+        "import sys; from ase_mlcalc.study import StudyJob, run_study\n"
+        "run_study(StudyJob.model_validate_json(sys.argv[1]), progress=False)"
+    )
+    killed = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", program, study.model_dump_json(exclude_unset=True)],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        start_new_session=True,
+    )
+    steps = plan(study)[0].steps
+    wait_for(lambda: calls(log) > 1.5 * steps)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    folders = [study.study.output / run.folder for run in plan(study)]
+    first = (folders[0] / "result.json").read_bytes()
+
+    summary = run_study(study, progress=False)
+
+    assert [run.status for run in summary.runs] == ["stable"] * 3
+    assert (folders[0] / "result.json").read_bytes() == first
+    assert sum(read_results(folder)[0].restarts for folder in folders) == 1
+    # one evaluation at each step and start; again only what followed the last checkpoint, and at restarts
+    assert 3 * (steps + 1) <= calls(log) <= 3 * (steps + 1) + 200
+    whole = job(tmp_path, {"springs": calculator()}, md, seeds=3, output=str(tmp_path / "whole"))
+    made_here(whole)
+    for folder in folders:
+        other = whole.study.output / folder.relative_to(study.study.output)
+        assert (folder / "thermo.csv").read_bytes() == (other / "thermo.csv").read_bytes()
+
+
+# ----- what is measured -----
+
+
+def test_fluctuation_of_a_harmonic_bond_is_that_of_its_shadow_energy(tmp_path):
+    """Velocity Verlet of an oscillator conserves E - (ω dt)²/4 times its potential energy, exactly."""
+    md = [{"ensemble": "nve", "time_ps": 2.0, **FAST}]
+    study = job(tmp_path, md=md, timesteps_fs=[1.0, 2.0], temperatures_K=[200.0], seeds=1)
+    ase.io.write(tmp_path / "chain.extxyz", chain(2))
+    summary = made_here(study)
+    omega = math.sqrt(2.0 * SPRING / chain(2).get_masses()[0]) * units.fs  # of the reduced mass, 1/fs
+    for run in summary.runs:
+        rows = read_thermo(study.study.output / run.folder / "thermo.csv")["nve"]
+        energy = rows["total_eV"].mean()
+        expected = energy * (omega * run.timestep_fs) ** 2 / (8.0 * math.sqrt(2.0))
+        assert run.fluctuation_meV_per_atom == pytest.approx(1000.0 * expected / 2, rel=0.03)
+    (check,) = summary.timestep_checks
+    assert check.expected_ratio == 4.0
+    assert check.order == pytest.approx(2.0, abs=0.05)
+    assert check.verdict != "differs"
+
+
+def test_forces_that_are_no_derivative_break_the_timestep_law(tmp_path):
+    md = [{"ensemble": "nve", "time_ps": 0.5, **FAST}]
+    study = job(tmp_path, {"noisy": calculator(noise=0.3)}, md, timesteps_fs=[1.0, 2.0], temperatures_K=[50.0])
+    (check,) = made_here(study).timestep_checks
+    assert check.order < 1.5
+    assert check.verdict == "differs"
+
+
+def test_temperatures_of_langevin_dynamics_are_canonical(tmp_path):
+    md = [{"ensemble": "nvt", "time_ps": 2.0, **FAST}]
+    study = job(tmp_path, md=md, timesteps_fs=[2.0], seeds=3, temperatures_K=[300.0])
+    summary = made_here(study)
+    (group,) = summary.groups
+    found = group.temperature
+    assert abs(found.mean_K - 300.0) < 3.0 * found.mean_stderr_K < 90.0
+    assert abs(found.kinetic_variance_ratio - 1.0) < 3.0 * found.kinetic_variance_stderr < 1.0
+    assert "differs" not in (found.mean_verdict, found.variance_verdict)
+    assert group.drift_meV_per_atom_per_ps is None, "Langevin dynamics conserves nothing"
+    # a thermostat that counts three degrees of freedom too many
+    hot = [run.model_copy(update={"temperature_mean_K": 9 / 6 * run.temperature_mean_K}) for run in summary.runs]
+    assert _temperature(hot, study.production, 300.0).mean_verdict == "differs"
+
+
+def test_the_monitor_that_stopped_a_run_is_named(tmp_path):
+    md = [{"ensemble": "nve", "time_ps": 0.2} | FAST | {"monitors_every_fs": 2.0}]
+    study = job(tmp_path, {"soft": calculator(spring=1.0)}, md, timesteps_fs=[1.0], seeds=1, temperatures_K=[3000.0])
+    summary = made_here(study)
+    (run,) = summary.runs
+    assert (run.status, run.outcome, run.monitor) == ("failed", "STRETCHED", "bonds")
+    assert "Å" in run.detail
+    assert 0.0 < run.time_ps < 0.2
+    assert run.drift_meV_per_atom_per_ps is None, "the slope of a run that failed says nothing"
+    assert summary.groups[0].median_time_to_failure_ps == run.time_ps
+    assert "1 STRETCHED" in summary.verdict
+
+
+def test_drift_in_kelvin_is_the_same_heat(tmp_path):
+    (group,) = made_here(job(tmp_path, timesteps_fs=[0.5], temperatures_K=[200.0])).groups
+    assert group.n_drift == 2
+    assert 0.0 < abs(group.drift_meV_per_atom_per_ps) < 4.0 * group.drift_stderr
+    # 1 meV/atom/ps is 1 eV/atom/ns, and 1.5 k_B is 1.29260e-4 eV/K
+    assert group.drift_K_per_ns / group.drift_meV_per_atom_per_ps == pytest.approx(7736.4, rel=1e-4)
+
+
+def test_interrupted_runs_are_censored_where_they_stand(tmp_path):
+    md = [{"ensemble": "nve", "time_ps": 0.05, **FAST}]
+    study = job(tmp_path, md=md, seeds=3)
+    runs = plan(study)
+    for run in runs[:2]:
+        run_job(run.job, progress=False)
+    folder = study.study.output / runs[1].folder
+    (result,) = read_results(folder)
+    save_result(result.model_copy(update={"outcome": Outcome.INTERRUPTED, "time_ps": 0.03}))
+    summary = summarize(study, runs)
+    assert [run.status for run in summary.runs] == ["stable", "unfinished", "waiting"]
+    (group,) = summary.groups
+    assert (group.n_observed, group.n_waiting) == (2, 2)
+    assert group.survival.censored_ps == (0.03, 0.05)
+    assert not summary.finished
+    assert "2 of 3 runs are still to be made" in summary.verdict
+
+
+# ----- scans -----
+
+
+def summary_of_models(survived, scores):
+    groups = [
+        GroupSummary(
+            model=model,
+            structure="s",
+            temperature_K=300,
+            timestep_fs=1,
+            ensemble="nve",
+            planned_ps=10.0,
+            n_runs=4,
+            n_observed=4,
+            n_stable=0,
+            n_failed=4,
+            n_errors=0,
+            n_waiting=0,
+            mean_survival_ps=time_ps,
+        )
+        for model, time_ps in survived.items()
+    ]
+    return predictors([Scan(model=model, structure="s", scores={"wall": own}) for model, own in scores.items()], groups)
+
+
+def test_scores_are_ranked_against_survival():
+    (found,) = summary_of_models({"a": 9.0, "b": 6.0, "c": 3.0, "d": 1.0}, {"a": 0.0, "b": 0.1, "c": 7.0, "d": 9.0})
+    assert (found.score, found.n_models, found.rank_correlation) == ("wall", 4, -1.0)
+    assert found.p_value == pytest.approx(2 / 24)
+    assert summary_of_models({"a": 9.0, "b": 6.0}, {"a": 0.0, "b": 0.1}) == [], "two models rank nothing"
+    assert summary_of_models({"a": 9.0, "b": 9.0, "c": 9.0}, {"a": 0.0, "b": 0.1, "c": 1.0}) == []
+    assert summary_of_models({"a": 9.0, "b": 6.0, "c": 3.0}, {"a": 0.0, "b": 0.1, "c": None}) == []
+
+
+# ----- the command line -----
+
+
+def options(**given):
+    nothing = {
+        "models": (),
+        "calculators": (),
+        "arguments": (),
+        "structures": (),
+        "reference": None,
+        "equilibration": None,
+        "temperatures": None,
+        "timesteps": None,
+        "seeds": None,
+        "stage": {},
+        "out": None,
+        "workers": None,
+        "overrides": (),
+    }
+    return nothing | given
+
+
+def test_options_are_the_keys_of_the_file():
+    found = job_of(
+        None,
+        **options(
+            models=["m.safetensors"],
+            calculators=["study_calculators:Chain"],
+            arguments=["spring=3.5"],
+            structures=["a.extxyz"],
+            reference="ref.traj",
+            equilibration="langevin",
+            stage={"ensemble": "nve", "time_ps": 2.0},
+            temperatures="300,600",
+            timesteps="0.5",
+            seeds="3",
+            out=Path("there"),
+            workers=2,
+            overrides=["study.scans=false"],
+        ),
+    )
+    assert found.study.models["Chain"].calculator_arguments == {"spring": 3.5}
+    assert found.study.models["m"].model == "m.safetensors"
+    assert found.study.temperatures_K == (300.0, 600.0)
+    assert (found.study.timesteps_fs, found.study.seeds) == ((0.5,), (0, 1, 2))
+    assert (found.study.output, found.study.workers, found.study.scans) == (Path("there"), 2, False)
+    assert found.study.structures["a"].reference == "ref.traj"
+    first, *_ = plan(found)
+    assert [name for name, _ in first.job.stages()] == ["equilibration", "nve"]
+    assert first.job.job.reference == "ref.traj"
+    (stage,) = found.md
+    assert (stage.ensemble, stage.time_ps) == ("nve", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"structures": ["a.extxyz"]}, "--model or --calculator"),
+        ({"models": ["m"], "structures": ["a"], "temperatures": "300K"}, "--temperature reads a number"),
+        ({"models": ["m"], "structures": ["a"], "seeds": "many"}, "--seeds reads how many"),
+        ({"models": ["m"], "structures": ["a", "b"], "reference": "r"}, "belongs to one --structure"),
+        ({"models": ["m"], "structures": ["a"], "arguments": ["x=1"]}, "belongs to one --calculator"),
+    ],
+)
+def test_options_that_make_no_study(given, message):
+    with pytest.raises(ConfigError, match=message):
+        job_of(None, **options(**given))
+
+
+def test_options_beside_a_file_are_refused(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(template_of("study"), encoding="utf-8")
+    assert job_of(path, **options(out=tmp_path / "x")).study.output == tmp_path / "x"
+    with pytest.raises(ConfigError, match="has seeds already"):
+        job_of(path, **options(seeds="3"))
+
+
+def test_command_line(tmp_path, capsys):
+    ase.io.write(tmp_path / "chain.extxyz", chain())
+    words = ["study", "--calculator", "study_calculators:Chain", "--structure", str(tmp_path / "chain.extxyz")]
+    words += ["--ensemble", "nve", "--temperature", "100", "--timestep", "0.5,1", "--seeds", "2", "--time-ps", "0.2"]
+    words += ["--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "4/4  Chain chain 100 K 1 fs seed 1: stable, 0.2 ps" in printed
+    assert "2/2" in printed
+    assert "dt² says 4" in printed
+    assert (tmp_path / "out" / "report.html").exists()
+    (scan,) = read_study(tmp_path / "out").scans
+    assert scan.scores
+    assert main([*words[:-4], "--out", str(tmp_path / "out"), "--seeds", "1"]) == 1
+    assert "study.seeds (was [0, 1], now [0]" in capsys.readouterr().err
