@@ -22,11 +22,12 @@ from pydantic import BaseModel
 from ase_mlcalc.checkpoint import save
 from ase_mlcalc.cli.verbs import app
 from ase_mlcalc.config import apply_overrides, read_toml, validate
-from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.md.outcome import Outcome
+from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.md.thermo import COLUMNS
 from ase_mlcalc.model import ENTRY_POINT_GROUP, lookup, registered
 from ase_mlcalc.potential import DERIVED_FROM, Baseline, Derived
+from ase_mlcalc.study import StudyJob
 from ase_mlcalc.testing import temporary_models
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.train import train
@@ -154,6 +155,8 @@ def check_toml(raw, where):
         assert group == ENTRY_POINT_GROUP, where
     elif "job" in raw:
         validate(MDJob, raw, where)
+    elif "study" in raw:
+        validate(StudyJob, raw, where)
     else:
         job = validate(TrainJob, raw, where)
         keys = {key: value for key, value in job.model.items() if key != "name"}
@@ -288,14 +291,14 @@ def keys_of(config, prefix=""):
 
 def job_keys():
     models = {f"model.{key}" for model in registered().values() for key in keys_of(model.Config)}
-    return {*keys_of(TrainJob), *keys_of(MDJob), *models, "model.name"}
+    return {*keys_of(TrainJob), *keys_of(MDJob), *keys_of(StudyJob), *models, "model.name"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_keys_exist(page):
     keys = job_keys()
-    for section, key in re.findall(r"`(data|train|md|job|model)\.([a-z][\w.]*)(?: = [^`]*)?`", prose(page)):
-        if key in {"md", "py", "safetensors"}:
+    for section, key in re.findall(r"`(data|train|md|job|study|model)\.([a-z][\w.]*)(?: = [^`]*)?`", prose(page)):
+        if key in {"json", "md", "py", "safetensors"}:
             continue  # a file
         assert f"{section}.{key}" in keys, f"{name_of(page)}: no key {section}.{key}"
 

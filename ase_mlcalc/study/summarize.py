@@ -36,7 +36,6 @@ from ase_mlcalc.study.survival import (
     stable_interval,
     survival_curve,
 )
-from ase_mlcalc.study.words import describe_group as describe_group  # noqa: PLC0414
 from ase_mlcalc.study.words import verdict
 
 SIGNIFICANT = 0.05
