@@ -27,7 +27,19 @@ from ase_mlcalc.model import registered
 from ase_mlcalc.training.config import TrainJob, resolve_model
 
 ROOT = Path(__file__).parent.parent
-VERBS = ("demo", "check-data", "train", "evaluate", "compare", "calibrate", "md", "report", "models", "template")
+VERBS = (
+    "demo",
+    "check-data",
+    "train",
+    "evaluate",
+    "compare",
+    "calibrate",
+    "md",
+    "study",
+    "report",
+    "models",
+    "template",
+)
 MODEL = "cutoff = 5.0\nfeatures = 4\nn_interactions = 1\nn_gaussians = 4"
 
 
@@ -231,7 +243,7 @@ MISTAKES = [
     (["report", "{folder}"], 1, ["no result.json", "give the folder"]),
     (["check-data", "absent.xyz"], 1, ["no data file at absent.xyz"]),
     (["check-data", "{folder}/train.toml"], 1, ["cannot read"]),
-    (["template", "dance"], 1, ["train and md", "'dance'"]),
+    (["template", "dance"], 1, ["train, md and study", "'dance'"]),
     (["template", "train", "--model", "lennard_jones"], 1, ["analytic"]),
     (["template", "md", "--model", "schnet"], 1, ["template train"]),
     (["evaluate", "absent", "{folder}/data.extxyz", "--out", "{out}"], 1, ["no checkpoint at absent"]),
