@@ -18,6 +18,7 @@ from ase_mlcalc.md.config import JobFiles
 from ase_mlcalc.md.job import read_structure
 from ase_mlcalc.study.config import StudyJob
 from ase_mlcalc.study.summary import GroupSummary, Predictor, Scan
+from ase_mlcalc.testing.scans.checks import scan_scores
 
 MIN_MODELS = 3
 """Fewer cannot be ranked to any purpose."""
@@ -39,8 +40,6 @@ def scan_jobs(job: StudyJob) -> list[JobFiles]:
 
 def scan(calculator: Calculator, files: JobFiles) -> None:
     """Scan a structure and keep the scores."""
-    from ase_mlcalc.testing.scans.checks import scan_scores
-
     scores = scan_scores(calculator, read_structure(files))
     write_scan(Path(files.output), {name: value if math.isfinite(value) else None for name, value in scores.items()})
 
