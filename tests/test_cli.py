@@ -17,12 +17,13 @@ import ase.io
 import pytest
 import training_cases as cases
 from ase import Atoms
+from ase.build import bulk
 
 import ase_mlcalc
 from ase_mlcalc.cli import main
 from ase_mlcalc.cli.templates import template_of
 from ase_mlcalc.config import validate
-from ase_mlcalc.md import MDJob
+from ase_mlcalc.md import MDJob, read_results
 from ase_mlcalc.model import registered
 from ase_mlcalc.training.config import TrainJob, resolve_model
 
@@ -154,14 +155,44 @@ def test_md_then_report(trained, capsys):
     page.unlink()
     assert main(["report", str(trained / "md")]) == 0
     assert page.stat().st_size > 10_000
-    assert "already holds a stage" in fails(capsys, *words[:2])
+    before = (trained / "md" / "thermo.csv").read_bytes()
+    assert main(words[:2]) == 0  # the same run again: its result
+    assert "nve: completed" in capsys.readouterr().out
+    assert (trained / "md" / "thermo.csv").read_bytes() == before
+    assert "another run: md.seed (was 0, now 1)" in fails(capsys, *words[:2], "--set", "md.seed=1")
+
+
+def test_md_without_a_file(trained, tmp_path, capsys):
+    ase.io.write(tmp_path / "cu.xyz", bulk("Cu", cubic=True), format="extxyz")
+    words = [
+        "md", "--calculator", "ase.calculators.emt:EMT", "--argument", "asap_cutoff=true", "--structure",
+        str(tmp_path / "cu.xyz"), "--ensemble", "nve", "--temperature", "300", "--timestep", "2", "--time-ps", "0.02",
+        "--seed", "3", "--out", str(tmp_path / "run"), "--set", "md.frames_every_fs=4",
+    ]  # fmt: skip
+    assert main(words) == 0
+    assert "nve: completed" in capsys.readouterr().out
+    (stage,) = read_results(tmp_path / "run")
+    config = stage.config
+    assert (config.temperature_K, config.timestep_fs, config.time_ps, config.seed) == (300, 2, 0.02, 3)
+    assert config.frames_every_fs == 4
+    assert stage.identity["calculator"]["parameters"]["asap_cutoff"] is True
+    assert stage.provenance.source == "ase.calculators.emt:EMT"
+    assert "give a file" in fails(capsys, "md", "--structure", "cu.xyz")
+    assert "has temperature_K already" in fails(capsys, "md", trained / "md.toml", "--temperature", "300")
+    assert "equilibration" in fails(capsys, *words[:-2], "--equilibration", "some")
 
 
 def test_md_that_does_not_come_to_its_end_fails_and_is_reported_on(trained, tmp_path, capsys):
     line = fails(
         capsys, "md", trained / "md.toml", "--set", f"job.output={tmp_path}/hot", "--set", "md.max_temperature_K=1e-3"
     )  # fmt: skip
-    assert "temperature exploded" in line
+    assert "is not below max_temperature_K" in line
+    line = fails(
+        capsys, "md", trained / "md.toml", "--set", f"job.output={tmp_path}/hot", "--set",
+        "md.monitors.force.max_eV_per_A=1e-6",
+    )  # fmt: skip
+    assert "a force is larger than allowed" in line
+    assert (tmp_path / "hot" / "nve-failure.extxyz").exists()
     assert (tmp_path / "hot" / "report.html").exists()
 
 
