@@ -280,7 +280,12 @@ def test_verb_on_a_checkpoint(files):
     assert report["stress_definition"] == "edge"
     assert report["precision"] == "float64"
     assert report["model"] == str(files / "model.safetensors")
-    assert {check["group"] for check in report["checks"]} == {"calculator", "energy and forces", "stress"}
+    assert {check["group"] for check in report["checks"]} == {
+        "calculator",
+        "energy and forces",
+        "stress",
+        "bonds and dimers",
+    }
     assert all(check["outcome"] == "passed" for check in report["checks"])
 
 
@@ -303,9 +308,9 @@ def test_verb_on_an_import_path_that_fails(files, monkeypatch):
         "--argument",
         "smooth=true",
     ]
-    result = run("ase.calculators.lj:LennardJones", files / "argon.extxyz", *arguments)
+    result = run("ase.calculators.lj:LennardJones", files / "argon.extxyz", *arguments, "--no-scans")
     assert result.exit_code == 0, result.output
-    result = run("wrong:Wrong", files / "argon.extxyz", *arguments, "--json", files / "checks.json")
+    result = run("wrong:Wrong", files / "argon.extxyz", *arguments, "--no-scans", "--json", files / "checks.json")
     assert result.exit_code == 1
     report = json.loads((files / "checks.json").read_text())
     assert not report["passed"]

@@ -13,6 +13,7 @@ from ase_mlcalc.config import apply_overrides
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.md.job import make_foreign
 from ase_mlcalc.testing.everything import Groups
+from ase_mlcalc.testing.scans.checks import ScanSubject
 
 
 def calculator_of(
@@ -50,3 +51,15 @@ def checks_table(groups: Groups) -> Table:
                 f"  {row.name.replace('_', ' ')}", shown, *numbers, escape(row.reason or row.meaning.replace("``", ""))
             )
     return table
+
+
+MOST_NOTES = 12
+"""Lines of notes that are printed; the JSON file has all."""
+
+
+def scan_notes(scans: ScanSubject) -> list[str]:
+    """What scans found that is no failure, the most within reach first."""
+    notes = [each for scan in scans.made.values() if scan is not None for each in scan.defects if not each.serious]
+    notes.sort(key=lambda defect: defect.barrier_eV)
+    lines = [f"note: {defect.text}" for defect in notes[:MOST_NOTES]]
+    return [*lines, f"and {len(notes) - MOST_NOTES} more notes"] if len(notes) > MOST_NOTES else lines

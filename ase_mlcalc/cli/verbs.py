@@ -440,26 +440,43 @@ def check(
     single: Annotated[
         bool, typer.Option("--float32", help="With the steps and tolerances that float32 allows.")
     ] = False,
+    scans: Annotated[
+        bool, typer.Option("--scans/--no-scans", help="Also deform bonds and dimers; takes the most time.")
+    ] = True,
+    plots: Annotated[
+        Path | None, typer.Option("--plots", metavar="DIR", help="Folder for bond_scan.png and dimer_scan.png.")
+    ] = None,
 ) -> None:
-    """Check a potential on a structure: conventions of ASE, energy and forces, stress and per-atom stress.
+    """Check a potential on a structure: conventions of ASE, energy and forces, stress, scans of bonds and dimers.
 
     Checkpoints are checked in float64 unless told otherwise.  Fails if a check fails.
     """
     from ase_mlcalc.calculator import definition_of
-    from ase_mlcalc.cli.checks import calculator_of, checks_table
-    from ase_mlcalc.errors import MLCalcError
+    from ase_mlcalc.cli.checks import calculator_of, checks_table, scan_notes
+    from ase_mlcalc.errors import ConfigError, MLCalcError
     from ase_mlcalc.files import write_text
     from ase_mlcalc.testing.everything import check_everything, failures, to_dict
+    from ase_mlcalc.testing.scans.checks import ScanSubject
 
     precision: Literal["float32", "float64"] = "float32" if single else "float64"
     calculator = calculator_of(source, argument or (), precision, definition)
     atoms = _one_structure(structure, index)
-    groups = check_everything(calculator, atoms, precision=precision, definition=definition)
+    if plots is not None and not scans:
+        raise ConfigError("--plots draws the scans that --no-scans leaves out; give one of the two")
+    scanned = ScanSubject(calculator, atoms) if scans else None
+    groups = check_everything(calculator, atoms, precision=precision, definition=definition, scans=scanned)
     if json_file is not None:
         checked = {"model": source, "arguments": argument or [], "structure": str(structure), "index": index}
         settings = {"precision": precision, "stress_definition": definition or definition_of(calculator)}
-        write_text(json_file, _json(checked | settings | to_dict(groups)))
+        write_text(json_file, _json(checked | settings | to_dict(groups, scanned)))
     _console().print(checks_table(groups))
+    for note in [] if scanned is None else scan_notes(scanned):
+        typer.echo(note)
+    if plots is not None and scanned is not None:
+        from ase_mlcalc.testing.scans.pictures import scan_plots
+
+        for path in scan_plots(plots, scanned.made):
+            typer.echo(f"wrote {path}")
     if failed := failures(groups):
         names = ", ".join(row.name.replace("_", " ") for row in failed)
         raise MLCalcError(f"{len(failed)} of the checks failed: {names}")

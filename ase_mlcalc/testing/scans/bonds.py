@@ -42,7 +42,7 @@ SHORTEST, LONGEST = 0.6, 1.6
 """Of the length in the structure, up to which a bond is compressed and stretched."""
 STEP_A, STEP_OF_LENGTH = 0.04, 0.015
 """Steps are at most so large: Å, and a fraction of the length."""
-MOST_BONDS = 10
+MOST_BONDS = 8
 """Bonds of a scan, shared out over the pairs of elements."""
 SEEN_A = 5.0
 """Bonds with the same distances to all atoms within this are equivalent, and one of them is enough."""

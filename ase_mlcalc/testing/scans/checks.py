@@ -22,7 +22,6 @@ from ase_mlcalc.testing.scans.defects import (
     REACH_EV,
     Defect,
     Kind,
-    Measures,
 )
 from ase_mlcalc.testing.scans.dimers import DimerScan, scan_dimers
 
@@ -54,10 +53,10 @@ class ScanSubject:
         return _or_raise(self._dimers)
 
     @property
-    def made(self) -> tuple[BondScan | None, DimerScan | None]:
-        """The scans that could be made; why one could not is what the checks say."""
-        bonds, dimers = self._bonds, self._dimers
-        return None if isinstance(bonds, Exception) else bonds, None if isinstance(dimers, Exception) else dimers
+    def made(self) -> dict[str, Scan | None]:
+        """The scans by name, ``None`` where one could not be made; why not is what the checks say."""
+        scans = {"bond_scan": self._bonds, "dimer_scan": self._dimers}
+        return {name: None if isinstance(scan, Exception) else scan for name, scan in scans.items()}
 
     @cached_property
     def _bonds(self) -> BondScan | Exception:
@@ -108,7 +107,7 @@ def check_bond_stretching(subject: ScanSubject, judge: Judge) -> None:
 
 
 def check_bonds_defined(subject: ScanSubject, judge: Judge) -> None:
-    """Bonds can be stretched and compressed without NaN or refusal, up to 1 eV."""
+    """Bonds can be stretched and compressed without NaN or refusal, up to 0.75 eV."""
     _defined(judge, subject.bonds)
 
 
@@ -133,7 +132,7 @@ def check_dimer_walls(subject: ScanSubject, judge: Judge) -> None:
 
 
 def check_dimers_defined(subject: ScanSubject, judge: Judge) -> None:
-    """Two atoms alone have energies and forces without NaN or refusal, up to 1 eV."""
+    """Two atoms alone have energies and forces without NaN or refusal, up to 0.75 eV."""
     _defined(judge, subject.dimers)
 
 
@@ -244,6 +243,3 @@ def _fail_on(judge: Judge, serious: list[Defect]) -> None:
         worst = max(serious, key=lambda defect: abs(defect.size or 0.0))
         more = f" (and {len(serious) - 1} more)" if len(serious) > 1 else ""
         judge.fail(f"{worst.text}{more}")
-
-
-__all__ = ["SCAN_CHECKS", "Measures", "ScanSubject", "check_scans", "scan_scores"]

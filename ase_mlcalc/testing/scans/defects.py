@@ -26,9 +26,9 @@ Kind = Literal[
     "undefined",
 ]
 
-REACH_EV = 1.0
+REACH_EV = 0.75
 """Energies that molecular dynamics reaches: with 10¹³ attempts a second, one of a hundred bonds gets there about every
-0.1 ns at 1000 K, and once in a quarter of a microsecond at 600 K."""
+2 ns at 600 K and every 6 ps at 1000 K."""
 WALL_EV = 5.0
 """What a barrier has to have for a fall behind it not to count in scores."""
 
