@@ -909,3 +909,17 @@ def test_kelvin_in_inspect_is_kelvin():
     inspection = inspect(frames, target_K=300)
     assert inspection.failure.outcome is Outcome.EXPLODED
     assert inspection.failure.value == pytest.approx(6000, rel=1e-9)
+
+
+# ----- documentation -----
+
+
+def test_documentation_has_every_monitor_with_its_action_and_outcome():
+    from pathlib import Path
+
+    page = (Path(__file__).parents[1] / "docs" / "monitors.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    assert [row[1].strip(" `") for row in rows] == [kind.name for kind in MONITORS]
+    for row, kind in zip(rows, MONITORS, strict=True):
+        assert kind.outcome.name in row[6]
+        assert row[5].strip() == getattr(MonitorsConfig(), kind.name).action
