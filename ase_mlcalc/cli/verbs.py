@@ -283,13 +283,11 @@ def md(
         results = run_job(job)
     except KeyboardInterrupt:
         with suppress(MLCalcError):  # nothing to report on yet
-            write_report(job.job.output)
+            write_report(job.job.output, reference=job.job.reference)
         raise
     for result in results:
         typer.echo(describe_stage(result))
-        for note in result.notes:
-            typer.echo(f"  note: {note}")
-    typer.echo(f"wrote {write_report(job.job.output)}")
+    typer.echo(f"wrote {write_report(job.job.output, reference=job.job.reference)}")
     if not results[-1].completed:
         raise MLCalcError(results[-1].message)
 
@@ -484,12 +482,35 @@ def check(
 
 @app.command()
 def report(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder that a run was written to.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="TRAJ_OR_DIR", help="Folder of a run or of a study, or any trajectory.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the page of a trajectory; default: its name and -report.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="FILE", help="Trajectory to compare with.")
+    ] = None,
+    interval: Annotated[
+        float | None, typer.Option("--interval-fs", min=0.0, help="Time between frames that do not know theirs.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0.0, help="K, of the thermostat of a trajectory.")
+    ] = None,
+    ensemble: Annotated[
+        Literal["nve", "nvt", "npt"] | None, typer.Option("--ensemble", help="Of a trajectory; nve conserves energy.")
+    ] = None,
 ) -> None:
-    """Write report.html and its pictures again from the files of a run."""
-    from ase_mlcalc.report import write_report
+    """Write report.html and its pictures from the files of a run or a study, or about a trajectory made elsewhere.
 
-    typer.echo(f"wrote {write_report(run_folder)}")
+    Nothing is run again.
+    """
+    from ase_mlcalc.cli.reports import write_page_of
+
+    page = write_page_of(
+        source, out=out, reference=reference, interval_fs=interval, temperature_K=temperature, ensemble=ensemble
+    )
+    typer.echo(f"wrote {page}")
 
 
 @app.command()

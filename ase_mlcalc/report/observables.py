@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from ase_mlcalc.analysis.observables import (
     curves_of,
     measure_observables,
 )
+from ase_mlcalc.analysis.observables_files import TrajectoryFile
 from ase_mlcalc.errors import MLCalcError
 from ase_mlcalc.plots import COLORS, new_axes, new_figure
 from ase_mlcalc.report.page import PANEL, Block, Gallery, Picture, Section, Table, Words, picture
@@ -59,7 +61,9 @@ class Measured(NamedTuple):
         return [(name, row) for name, mine in self.of.items() for row in compare_observables(mine, self.reference)]
 
 
-def measure_stage(stages: Sequence[Stage], reference: Observables | None = None) -> Measured | None:
+def measure_stage(
+    stages: Sequence[Stage], reference: Observables | None = None, interval_fs: float | None = None
+) -> Measured | None:
     """Observables of the last stage; ``None`` where it has too few frames or they cannot be made use of."""
     last = stages[-1]
     alone = len(stages) == 1 and last.ensemble != "nve"
@@ -67,13 +71,24 @@ def measure_stage(stages: Sequence[Stage], reference: Observables | None = None)
     if sum(1 for _, _ in zip(last.frames(), range(FEWEST_FRAMES), strict=False)) < FEWEST_FRAMES:
         return None
     try:
-        found = measure_observables(last.frames(), discard_ps=discard, like=reference)
+        found = measure_observables(last.frames(), interval_fs=interval_fs, discard_ps=discard, like=reference)
     except MLCalcError:
         return None
     if found.n_frames < FEWEST_FRAMES:
         return None
     left_out = (f"the first {number(discard)} ps are left out as equilibration",) if discard else ()
     return Measured({last.name: found}, reference, (*left_out, *found.notes))
+
+
+def measure_reference(trajectory: Path | str, interval_fs: float | None = None) -> Observables:
+    """Observables of a trajectory that is taken for right.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, or is no trajectory.
+    """
+    return measure_observables(TrajectoryFile(trajectory), interval_fs=interval_fs)
 
 
 def observables_section(measured: Measured | None) -> Section | None:

@@ -19,7 +19,7 @@ def verdicts(stages: Sequence[Stage]) -> list[Verdict]:
     found = [Verdict(_state(last), verdict_sentence(last))]
     what, _, advice = last.outcome.value.partition("; ")
     if advice and last.outcome is not Outcome.COMPLETED and what:
-        found.append(Verdict("open", sentence(advice), "What to do" if last.failed else "How to go on"))
+        found.append(Verdict("advice", sentence(advice), "What to do" if last.failed else "How to go on"))
     noted = [(stage, event) for stage in stages for event in stage.events if not event.stops]
     if noted:
         monitors = listed(sorted({event.monitor for _, event in noted}))
@@ -38,6 +38,8 @@ def verdict_sentence(stage: Stage) -> str:
     if stage.failed:
         what = what.removeprefix("stopped: ")
         return sentence(f"failed after {_reached(stage)}{_at(stage)}: {what}{_in_brackets(stage.detail)}")
+    if stage.n_frames is not None:
+        return sentence(f"no failure found in {_reached(stage)}{_at(stage)}{_quality(stage)}")
     return sentence(f"stable for {number(stage.time_ps, 4)} ps{_at(stage)}{_quality(stage)}")
 
 
@@ -48,6 +50,9 @@ def _state(stage: Stage) -> State:
 
 
 def _reached(stage: Stage) -> str:
+    if stage.n_frames is not None:
+        time = "" if stage.time_ps is None else f", {number(stage.time_ps, 4)} ps"
+        return f"{counted(stage.n_frames, 'frame')}{time}"
     if stage.time_ps is None:
         return "an unknown time"
     planned = f" of {number(stage.planned_ps, 4)}" if stage.planned_ps is not None else ""
@@ -80,6 +85,8 @@ def _quality(stage: Stage) -> str:
         words += f"; the potential gives no energy; the temperature changes by {slope_words(stage.heating)} K/ps"
     elif stage.ensemble == "nve":
         words += "; too few rows to measure a drift"
+    elif stage.ensemble is None:
+        words += "; the ensemble is not known, so that no drift is measured"
     return words
 
 
@@ -127,7 +134,8 @@ def events_section(stages: Sequence[Stage]) -> Section | None:
     rows = [_event_row(stage, event) for stage, event in found[:_MOST_EVENTS]]
     left_out = "" if len(found) <= _MOST_EVENTS else f" The first {_MOST_EVENTS} of {len(found)} are shown."
     caption = "Times are within the stage. “Stopped” ended the run; the others were only noted." + left_out
-    columns = ("time / ps", "stage", "monitor", "outcome", "finding", "effect")
+    timed = any(event.time_ps is not None for _, event in found)
+    columns = ("time / ps" if timed else "frame", "stage", "monitor", "outcome", "finding", "effect")
     table = Table(columns, rows, caption, words=("stage", "monitor", "outcome", "finding", "effect"))
     return Section("Monitors", [table])
 
@@ -135,4 +143,5 @@ def events_section(stages: Sequence[Stage]) -> Section | None:
 def _event_row(stage: Stage, event: Event) -> list[str]:
     outcome = event.outcome.name.lower().replace("_", " ")
     effect = "stopped" if event.stops else "noted"
-    return [number(event.time_ps, 5), stage.name, event.monitor, outcome, event.detail, effect]
+    when = number(event.time_ps, 5) if event.time_ps is not None or event.step is None else str(event.step)
+    return [when, stage.name, event.monitor, outcome, event.detail, effect]

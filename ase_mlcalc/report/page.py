@@ -6,6 +6,7 @@ each; nothing but this module and its templates knows HTML.
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from ase_mlcalc.files import atomic_path, write_text
@@ -27,8 +29,8 @@ PANEL = (5.0, 2.9)
 
 _DPI = 200
 
-State = Literal["good", "note", "bad", "open"]
-"""Of a verdict: all is well; something to know; failed; not finished."""
+State = Literal["good", "note", "bad", "open", "advice"]
+"""Of a verdict: all is well; something to know; failed; not finished; what to do."""
 
 
 class Verdict(NamedTuple):
@@ -70,8 +72,10 @@ class Gallery(NamedTuple):
     """Pictures side by side where there is room, one below the other where there is none."""
 
     pictures: Sequence[Picture]
-    small: bool = False
-    """Thumbnails: several side by side even on a phone."""
+    caption: str = ""
+    """What is true of all of them."""
+    size: Literal["half", "third", "quarter"] = "half"
+    """Of the width of a desk, for each; quarters stand side by side even on a phone."""
     kind: Literal["gallery"] = "gallery"
 
 
@@ -168,13 +172,20 @@ def render(page: Page) -> str:
 @cache
 def _environment() -> Environment:
     folder = files("ase_mlcalc.report")
-    return Environment(
+    environment = Environment(
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["prose"] = _prose
+    return environment
+
+
+def _prose(text: str) -> Markup:
+    """Words in back ticks become code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  (escaped first)
 
 
 def _few_colors(png: bytes) -> bytes:

@@ -7,7 +7,13 @@ from typing import Any
 
 from ase_mlcalc.files import write_text
 from ase_mlcalc.report.energy import drift_section
-from ase_mlcalc.report.observables import Measured, measure_stage, observable_numbers, observables_section
+from ase_mlcalc.report.observables import (
+    Measured,
+    measure_reference,
+    measure_stage,
+    observable_numbers,
+    observables_section,
+)
 from ase_mlcalc.report.outcome import events_section, stages_section, verdict_sentence, verdicts
 from ase_mlcalc.report.page import NUMBERS_FILE, Page, Section, write_page
 from ase_mlcalc.report.provenance import provenance_section
@@ -18,13 +24,15 @@ from ase_mlcalc.report.temperature import temperature_section
 from ase_mlcalc.report.thermo import thermo_section
 
 
-def write_report(run_folder: Path | str) -> Path:
+def write_report(run_folder: Path | str, *, reference: Path | str | None = None) -> Path:
     """Write ``report.html`` (self-contained), ``report.json`` and the folder ``report`` of pictures of a run.
 
     Parameters
     ----------
     run_folder : path
         Written by `run_md` or `run_job`; a run that is at work or was killed can be reported on too.
+    reference : path, optional
+        A trajectory that is taken for right: structure and motion are compared with it.
 
     Returns
     -------
@@ -34,12 +42,12 @@ def write_report(run_folder: Path | str) -> Path:
     Raises
     ------
     DataError
-        The folder holds no run, or its files are damaged.
+        The folder holds no run, or its files are damaged; the reference cannot be read.
     """
     folder = Path(run_folder)
     stages = stages_of_run(folder)
     stresses = last_stresses(stages)
-    observables = measure_stage(stages)
+    observables = measure_stage(stages, None if reference is None else measure_reference(reference))
     last = stages[-1]
     precision = f", {last.result.dtype}" if last.result is not None and last.result.dtype else ""
     page = Page(
@@ -60,7 +68,7 @@ def sections(stages: Sequence[Stage], stresses: StageStresses | None, observable
     found = [
         events,
         structures if failed else None,
-        stages_section(stages),
+        stages_section(stages) if stages[-1].n_frames is None else None,
         thermo_section(stages),
         drift_section(stages),
         temperature_section(stages),

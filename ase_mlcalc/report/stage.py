@@ -71,6 +71,12 @@ class Stage:
     """Doubts about what was asked for."""
     watched: bool = False
     """Whether monitors looked at it."""
+    n_frames: int | None = None
+    """Of a trajectory that was made elsewhere."""
+    failed_at: float | None = None
+    """Where on the axis of the rows it failed."""
+    time_axis: str = "time / ps"
+    """What the column ``time_ps`` of the rows is: frames of a trajectory may not know their time."""
     description: str = ""
     """Ensemble and integrator in words."""
     stress_definition: str | None = None
@@ -88,6 +94,12 @@ class Stage:
         """A column of the rows; ``None`` if it is absent or empty."""
         values = None if self.rows is None else self.rows.get(name)
         return values if values is not None and np.isfinite(values).any() else None
+
+    @property
+    def end_ps(self) -> float:
+        """Where it ends on the time axis of all stages, the rows after a failure included."""
+        rows = self.rows["time_ps"] if self.rows is not None else np.zeros(0)
+        return self.start_ps + max(self.time_ps or 0.0, float(rows[-1]) if len(rows) else 0.0)
 
     @property
     def conserved_eV(self) -> Array | None:
@@ -155,6 +167,7 @@ def _of_result(result: RunResult, rows: Series | None, start_ps: float) -> Stage
         events=events_of(result),
         notes=result.notes,
         watched=config.monitors_every_fs > 0,
+        failed_at=time_ps,
         description=_description(result),
         stress_definition=result.stress_definition,
         calculator=result.calculator,

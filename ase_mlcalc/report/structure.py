@@ -47,6 +47,8 @@ class View(NamedTuple):
     """Å, from the middle to the upper edge."""
     drawn: NDArray[np.intp]
     """Indices of the atoms to draw."""
+    packed: bool
+    """Spheres and no sticks."""
 
 
 def name_of(atoms: Atoms, index: int) -> str:
@@ -70,7 +72,9 @@ def choose_view(atoms: Atoms, marked: Sequence[int] = ()) -> View:
         corners = np.concatenate([corners, ((_corners(atoms) - center) @ axes.T)[:, :2]])
     middle = 0.5 * (corners.min(axis=0) + corners.max(axis=0))
     half = 0.5 * (corners.max(axis=0) - corners.min(axis=0)) + 1.3
-    return View(axes, center + middle @ axes[:2], shift, float(half[0]), float(half[1]), drawn)
+    bonds = _bonds(positions[drawn], covalent_radii[atoms.numbers[drawn]])
+    packed = 2 * len(bonds) / len(drawn) > _MOST_BONDS
+    return View(axes, center + middle @ axes[:2], shift, float(half[0]), float(half[1]), drawn, packed)
 
 
 def draw_structure(axes: Axes, atoms: Atoms, view: View, marked: Sequence[int] = ()) -> int:
@@ -91,15 +95,13 @@ def draw_structure(axes: Axes, atoms: Atoms, view: View, marked: Sequence[int] =
     indices, seen = indices[inside], seen[inside]
     _draw_cell(axes, atoms, view)
     radii = covalent_radii[atoms.numbers[indices]]
-    bonds = _bonds(seen, radii)
-    packed = len(indices) > 0 and 2 * len(bonds) / len(indices) > _MOST_BONDS
-    shown = radii * (0.75 if packed else 0.5)
+    bonds = [] if view.packed else _bonds(seen, radii)
+    shown = radii * (0.75 if view.packed else 0.5)
     near, far = (seen[:, 2].max(), seen[:, 2].min()) if len(seen) else (0.0, 0.0)
     haze = 0.62 * (near - seen[:, 2]) / max(near - far, 2.0)
     place = {int(index): position for position, index in enumerate(indices)}
-    behind = [seen[place[index], 2] for index in marked if index in place]
-    glass = seen[:, 2] > min(behind) + 0.9 if behind else np.zeros(len(seen), dtype=bool)
-    _draw_atoms(axes, seen, shown, jmol_colors[atoms.numbers[indices]], haze, glass, [] if packed else bonds)
+    glass = _in_the_way(seen, shown, [place[index] for index in marked if index in place], packed=view.packed)
+    _draw_atoms(axes, seen, shown, jmol_colors[atoms.numbers[indices]], haze, glass, bonds)
     _mark(axes, atoms, seen, shown, place, marked)
     axes.set(xlim=(-view.half_width, view.half_width), ylim=(-view.half_height, view.half_height), aspect="equal")
     axes.set_axis_off()
@@ -162,6 +164,17 @@ def _draw_cell(axes: Axes, atoms: Atoms, view: View) -> None:
     edges = [(a, a | bit) for a in range(8) for bit in (1, 2, 4) if not a & bit]
     segments = [np.array([corners[a], corners[b]]) for a, b in edges]
     axes.add_collection(LineCollection(segments, colors="#9ca3af", linewidths=0.8, zorder=1))
+
+
+def _in_the_way(seen: Array, radii: Array, marked: Sequence[int], *, packed: bool) -> NDArray[np.bool_]:
+    """Atoms in front of marked ones; in close packing also those that hide the neighbours of marked ones."""
+    hidden = np.zeros(len(seen), dtype=bool)
+    for place in marked:
+        apart = np.linalg.norm(seen[:, :2] - seen[place, :2], axis=1)
+        near = apart < radii + radii[place] + (2.0 if packed else 0.3)
+        hidden |= near & (seen[:, 2] > seen[place, 2] + 0.5)
+    hidden[list(marked)] = False
+    return hidden
 
 
 def _bonds(seen: Array, radii: Array) -> list[tuple[int, int]]:

@@ -11,8 +11,8 @@ from ase_mlcalc.report.stage import Event, Stage
 from ase_mlcalc.report.structure import choose_view, draw_scale, draw_structure, name_of
 from ase_mlcalc.report.words import counted, listed, number
 
-_SIZE = (4.2, 3.6)
-_SMALL = (2.6, 2.4)
+_WIDTH, _SMALL = 4.0, 2.6
+"""Inches."""
 
 
 def structures_section(stages: Sequence[Stage]) -> Section | None:
@@ -28,7 +28,7 @@ def structures_section(stages: Sequence[Stage]) -> Section | None:
     if len(frames) > 1 and np.isfinite(final.positions).all():
         end = f"Last frame, {_time(final)} of stage {last.name}; atoms are put back into the cell."
         pictures.append(draw(final, "end", end, marked=(), view_of=first))
-    return Section("Structures", [Gallery(pictures)])
+    return Section("Structures", [Gallery(pictures, size="third")])
 
 
 def ends(stage: Stage) -> list[Atoms]:
@@ -64,7 +64,7 @@ def _failure(stage: Stage) -> Section:
         f"{about}{counted(len(frames), 'frame')} around the failure {'is' if len(frames) == 1 else 'are'} in "
         f"{stage.name}-failure.extxyz, ready to be labelled by the reference method and to be trained on."
     )
-    return Section("Structure at the failure", [Words(text), Gallery(pictures)])
+    return Section("Structure at the failure", [Words(text), Gallery(pictures, size="third")])
 
 
 def marked_atoms(events: Sequence[Event]) -> list[int]:
@@ -77,7 +77,8 @@ def draw(
 ) -> Picture:
     """A picture of a frame, seen as another one of the same run is."""
     view = choose_view(view_of, marked)
-    figure = new_figure(*(_SMALL if small else _SIZE))
+    width = _SMALL if small else _WIDTH
+    figure = new_figure(width, width * float(np.clip(view.half_height / view.half_width, 0.5, 1.0)))
     axes = figure.add_subplot()
     lost = draw_structure(axes, atoms, view, marked)
     draw_scale(axes, view)
@@ -94,4 +95,6 @@ def draw(
 
 def _time(frame: Atoms) -> str:
     time = frame.info.get("time_ps")
-    return "Time unknown" if time is None else f"{number(float(time), 6)} ps"
+    if time is None:
+        return f"Frame {frame.info['frame']}" if "frame" in frame.info else "Time unknown"
+    return f"{number(float(time), 6)} ps"

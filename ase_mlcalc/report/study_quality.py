@@ -97,7 +97,11 @@ def timestep_section(study: StudySummary) -> Section | None:
         "steps: order 2."
     )
     columns = ("run", "time steps / fs", "fluctuation / meV/atom", "ratio", "expected", "order", "verdict")
-    return Section("Time step", [Gallery(pictures), Table(columns, rows, caption)])
+    drawn = (
+        "Root mean square of the conserved energy about its line, with two standard errors. Dashed: growth with dt² "
+        "from the shortest time step."
+    )
+    return Section("Time step", [Gallery(pictures, drawn), Table(columns, rows, caption)])
 
 
 def _check_row(study: StudySummary, check: TimestepCheck) -> list[str]:
@@ -145,8 +149,6 @@ def _fluctuations(study: StudySummary, structure: str, temperature_K: float) -> 
         figure,
         file_words("time-step", structure, temperature_K),
         alt=f"Energy fluctuation in meV/atom: {'; '.join(words)}",
-        caption="Root mean square of the conserved energy about its line, with two standard errors. Dashed: growth "
-        "with dt² from the shortest time step.",
     )
 
 

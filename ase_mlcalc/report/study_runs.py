@@ -34,7 +34,7 @@ def failures_section(study: StudySummary, folder: Path) -> Section | None:
         "that the monitor names are ringed. The frames around each failure are in the folder of the run, as "
         "STAGE-failure.extxyz, ready to be labelled by the reference method and to be trained on."
     )
-    return Section("Structures at failure", [Words(text), Gallery(pictures, small=True)])
+    return Section("Structures at failure", [Words(text), Gallery(pictures, size="quarter")])
 
 
 def _different_first(runs: list[RunSummary]) -> list[RunSummary]:

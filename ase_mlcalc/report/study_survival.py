@@ -1,5 +1,7 @@
 """Sections of a study: who survives for how long, why runs fail, and whether models differ."""
 
+import re
+
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
@@ -16,8 +18,8 @@ from ase_mlcalc.report.study_groups import (
     lines,
 )
 from ase_mlcalc.report.words import UNKNOWN, counted, minus, number, sentence
-from ase_mlcalc.study.summarize import describe_group
 from ase_mlcalc.study.summary import GroupSummary, ModelComparison, StudySummary
+from ase_mlcalc.study.words import describe_group
 
 MOST_VERDICTS = 12
 _MOST_PANELS = 24
@@ -25,7 +27,7 @@ _MOST_PANELS = 24
 
 def group_verdicts(study: StudySummary) -> list[Verdict]:
     """The sentence of the study, and one for each of a few groups."""
-    found = [Verdict(_state_of(study), sentence(minus(study.verdict)))]
+    found = [Verdict(_state_of(study), f"{_plain(study.verdict)}.")]
     if 1 < len(study.groups) <= MOST_VERDICTS:
         found += [Verdict(_state(group), _words(group), group_words(study, group)) for group in study.groups]
     return found
@@ -54,7 +56,13 @@ def _words(group: GroupSummary) -> str:
         words += f"; {counted(group.n_errors, 'run')} could not be made"
     if group.n_waiting:
         words += f"; {counted(group.n_waiting, 'run')} not finished"
-    return sentence(minus(words))
+    return sentence(_plain(words))
+
+
+def _plain(words: str) -> str:
+    """With true minus signs, and names of outcomes as words."""
+    names = "|".join(Outcome.__members__)
+    return minus(re.sub(rf"\b(?:{names})\b", lambda name: outcome_words(name.group()), words))
 
 
 def outcome_words(name: str) -> str:
@@ -68,7 +76,11 @@ def survival_section(study: StudySummary) -> Section:
     if curves := [
         _curves(study, condition) for condition in conditions(study)[:_MOST_PANELS] if _has(study, condition)
     ]:
-        blocks.append(Gallery(curves))
+        caption = (
+            "Kaplan-Meier estimates with pointwise 95 % bands; ticks are runs that ended without a failure. Where "
+            "nothing failed, the bar at the end is the exact 95 % interval of the stable fraction."
+        )
+        blocks.append(Gallery(curves, caption))
     blocks.append(_table(study))
     if reasons := _reasons(study):
         blocks.append(Gallery([reasons]))
@@ -119,8 +131,6 @@ def _curves(study: StudySummary, condition: Condition) -> Picture:
         figure,
         file_words("survival", condition.structure, condition.temperature_K, condition.timestep_fs),
         alt=alt,
-        caption="Kaplan-Meier estimate with pointwise 95 % bands; ticks are runs that ended without a failure. Where "
-        "nothing failed, the bar at the end is the exact 95 % interval of the stable fraction.",
     )
 
 

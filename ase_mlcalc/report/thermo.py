@@ -19,7 +19,7 @@ _MAX_POINTS = 1200
 _QUANTITIES = (
     # column, file, title, axis, per atom and from its mean, caption
     ("temperature_K", "temperature", "Temperature", "temperature / K", False,
-     "From the kinetic energy and the degrees of freedom of the ensemble. Dashed: target of the thermostat."),
+     "From the kinetic energy and the degrees of freedom of the ensemble."),
     ("potential_eV", "potential-energy", "Potential energy", "meV/atom", True,
      "Per atom, from its mean."),
     ("total_eV", "total-energy", "Total energy", "meV/atom", True,
@@ -64,9 +64,9 @@ def _trace(
         if values is not None and stage.rows is not None:
             _draw(axes, stage.start_ps + stage.rows["time_ps"], scale * (values - zero))
     if column == "temperature_K":
-        _draw_targets(axes, stages)
+        caption += _draw_targets(axes, stages)
     mark_stages(axes, stages)
-    axes.set(xlabel="time / ps", ylabel=label)
+    axes.set(xlabel=stages[0].time_axis, ylabel=label)
     axes.set_title(title, fontsize=11, loc="left")
     if from_mean:
         caption = minus(f"{caption[:-1]}; zero is {zero:.3f} eV/atom.")
@@ -87,18 +87,21 @@ def _draw(axes: Axes, time: Array, values: Array) -> None:
     axes.plot(np.repeat(times.mean(axis=1), 2), extremes, color=COLORS[0], linewidth=0.6)
 
 
-def _draw_targets(axes: Axes, stages: Sequence[Stage]) -> None:
+def _draw_targets(axes: Axes, stages: Sequence[Stage]) -> str:
+    """Temperatures of thermostats, and what to say of them."""
+    targets = [stage for stage in stages if stage.target_K is not None]
     for stage in stages:
         if stage.target_K is not None and stage.rows is not None:
             axes.plot(
                 stage.start_ps + stage.rows["time_ps"], stage.target_K, color="black", linewidth=1.1,
                 linestyle=(0, (5, 3)), zorder=4,
             )  # fmt: skip
+    return " Dashed: target of the thermostat." if targets else ""
 
 
 def mark_stages(axes: Axes, stages: Sequence[Stage]) -> None:
-    """Stages named and shaded in turn; where monitors found something: failures as lines, notes as dotted ones."""
-    ends = [stage.start_ps + (stage.time_ps or 0.0) for stage in stages]
+    """Stages named and shaded in turn; a line where the run failed, dotted ones where monitors only noted something."""
+    ends = [stage.end_ps for stage in stages]
     whole = max(ends) - stages[0].start_ps
     axes.set_xlim(stages[0].start_ps, stages[0].start_ps + (whole or 1.0))
     for position, (stage, end) in enumerate(zip(stages, ends, strict=True)):
@@ -113,5 +116,6 @@ def mark_stages(axes: Axes, stages: Sequence[Stage]) -> None:
         noted = sorted({event.time_ps for event in stage.events if not event.stops and event.time_ps is not None})
         for time in noted[:50]:
             axes.axvline(stage.start_ps + time, color=COLORS[4], linewidth=1.2, linestyle=":", zorder=5)
-        if stage.failed:
-            axes.axvline(end, color=COLORS[1], linewidth=2.2, zorder=5, clip_on=False)
+        if stage.failed and stage.failed_at is not None:
+            failure = stage.start_ps + stage.failed_at
+            axes.axvline(failure, color=COLORS[1], linewidth=2.2, zorder=5, clip_on=False)

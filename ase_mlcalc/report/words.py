@@ -60,9 +60,12 @@ def counted(count: int, noun: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital at its start and a full stop at its end."""
+    """With a capital at its start, unless that is the name of a setting, and a full stop at its end."""
     text = text.strip()
-    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?", ":")) else ".") if text else ""
+    if not text:
+        return ""
+    start = text[0].upper() if text.split()[0].rstrip(",;:").isalpha() else text[0]
+    return f"{start}{text[1:]}" + ("" if text.endswith((".", "!", "?", ":")) else ".")
 
 
 def duration(seconds: float | None) -> str:
