@@ -28,7 +28,9 @@ from ase_mlcalc.md.result import read_results, save_result
 from ase_mlcalc.md.thermo import read_thermo
 from ase_mlcalc.study import GroupSummary, StudyJob, read_study, refresh, run_study
 from ase_mlcalc.study.identity import claim
+from ase_mlcalc.study.measure import measure_run
 from ase_mlcalc.study.plan import plan
+from ase_mlcalc.study.progress import StudyProgress, steps_done
 from ase_mlcalc.study.scans import predictors
 from ase_mlcalc.study.summarize import _temperature, summarize
 from ase_mlcalc.study.summary import Scan
@@ -187,6 +189,10 @@ def test_a_second_process_is_refused(tmp_path):
 # ----- workers -----
 
 
+SURVIVES, BREAKS = 0, 2
+"""Seeds whose velocities do not and do stretch a bond as far as `breaks_at_A` says."""
+
+
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
     """A study with models that hold, break, crash and cannot be made, in one worker."""
@@ -198,48 +204,62 @@ def mixed(tmp_path_factory):
         "refuses": {"calculator": "study_calculators:refuse"},
     }
     md = [{"ensemble": "nve", "time_ps": 0.1, **FAST}]
-    study = job(folder, models, md, seeds=4, temperatures_K=[600.0])
+    study = job(folder, models, md, seeds=[SURVIVES, BREAKS], temperatures_K=[600.0], scans=True)
     return study, run_study(study, progress=False)
 
 
 def of(summary, model):
-    return [run for run in summary.runs if run.model == model]
+    return {run.seed: run for run in summary.runs if run.model == model}
+
+
+def group_of(summary, model):
+    (group,) = [group for group in summary.groups if group.model == model]
+    return group
 
 
 def test_unstable_runs_are_results(mixed):
     study, summary = mixed
-    assert [run.status for run in of(summary, "holds")] == ["stable"] * 4
-    broken = [run for run in of(summary, "breaks") if run.status == "failed"]
-    assert 0 < len(broken) < 4, "some seeds stretch the bond that far and some do not"
-    assert {run.outcome for run in broken} == {"NAN"}
-    assert all(0.0 < run.time_ps < 0.1 for run in broken)
-    (group,) = [group for group in summary.groups if group.model == "breaks"]
-    assert (group.n_runs, group.n_stable, group.n_failed) == (4, 4 - len(broken), len(broken))
-    assert group.reasons == {"NAN": len(broken)}
-    assert group.survival.survival[-1] == pytest.approx(1 - len(broken) / 4)
+    assert [run.status for run in of(summary, "holds").values()] == ["stable"] * 2
+    runs = of(summary, "breaks")
+    assert (runs[SURVIVES].status, runs[SURVIVES].outcome) == ("stable", "COMPLETED")
+    broken = runs[BREAKS]
+    assert (broken.status, broken.outcome) == ("failed", "NAN")
+    assert 0.0 < broken.time_ps < 0.1
+    group = group_of(summary, "breaks")
+    assert (group.n_runs, group.n_stable, group.n_failed, group.reasons) == (2, 1, 1, {"NAN": 1})
+    assert group.survival.survival[-1] == 0.5
+    assert group.median_time_to_failure_ps == broken.time_ps
     # the run itself says the same
-    (result,) = read_results(study.study.output / broken[0].folder)
-    assert (result.outcome.name, result.time_ps) == ("NAN", broken[0].time_ps)
+    (result,) = read_results(study.study.output / broken.folder)
+    assert (result.outcome.name, result.time_ps) == ("NAN", broken.time_ps)
 
 
 def test_a_dying_worker_marks_its_run_and_the_study_goes_on(mixed):
     study, summary = mixed
-    broken = {run.seed for run in of(summary, "breaks") if run.status == "failed"}
-    crashed = {run.seed: run for run in of(summary, "crashes") if run.status == "error"}
-    assert crashed.keys() == broken, "the same bonds break"
-    for run in crashed.values():
-        assert "SIGSEGV" in run.error
-        assert (study.study.output / run.folder / "error.txt").read_text(encoding="utf-8").strip() == run.error
-    assert {run.seed for run in of(summary, "crashes") if run.status == "stable"} == {0, 1, 2, 3} - broken
-    (group,) = [group for group in summary.groups if group.model == "crashes"]
-    assert (group.n_errors, group.n_failed) == (len(broken), 0), "a crash is no failure of the potential"
+    runs = of(summary, "crashes")
+    assert (runs[BREAKS].status, runs[SURVIVES].status) == ("error", "stable")
+    assert "SIGSEGV" in runs[BREAKS].error
+    marked = study.study.output / runs[BREAKS].folder / "error.txt"
+    assert marked.read_text(encoding="utf-8").strip() == runs[BREAKS].error
+    assert [run.outcome for run in of(summary, "refuses").values()] == [None, None], "came after it"
+    group = group_of(summary, "crashes")
+    assert (group.n_errors, group.n_failed) == (1, 0), "a crash is no failure of the potential"
+    assert group.survival.survival[-1] == 1.0
 
 
 def test_a_calculator_that_cannot_be_made_is_told(mixed):
     _, summary = mixed
-    assert {run.error for run in of(summary, "refuses")} == {"no parameters for this calculator"}
-    (group,) = [group for group in summary.groups if group.model == "refuses"]
-    assert (group.n_errors, group.n_observed, group.survival) == (4, 0, None)
+    assert {run.error for run in of(summary, "refuses").values()} == {"no parameters for this calculator"}
+    group = group_of(summary, "refuses")
+    assert (group.n_errors, group.n_observed, group.survival) == (2, 0, None)
+
+
+def test_each_model_is_scanned(mixed):
+    _, summary = mixed
+    scans = {scan.model: scan for scan in summary.scans}
+    assert scans["refuses"].error == "no parameters for this calculator"
+    assert scans["holds"].scores.keys() == scans["breaks"].scores.keys() != set()
+    assert scans["holds"].scores != scans["breaks"].scores, "a potential that is undefined further out"
 
 
 def test_workers_make_the_runs_that_this_process_makes(mixed, tmp_path):
@@ -251,24 +271,6 @@ def test_workers_make_the_runs_that_this_process_makes(mixed, tmp_path):
     assert written == (tmp_path / "alone" / "thermo.csv").read_bytes()
 
 
-def test_what_is_done_is_not_done_again(mixed):
-    study, summary = mixed
-    before = {path: path.stat().st_mtime_ns for path in study.study.output.rglob("*.traj")}
-    kept = validate(
-        StudyJob,
-        study.model_dump(mode="json", exclude_unset=True)
-        | {"study": study.study.model_dump(mode="json", exclude_unset=True) | {"seeds": [0, 1, 2, 3, 4]}},
-        "grown",
-    )
-    grown = run_study(kept, progress=False)
-    assert [run.status for run in of(grown, "holds")] == ["stable"] * 5
-    assert {path: path.stat().st_mtime_ns for path in before if "/holds/" in str(path)} == {
-        path: when for path, when in before.items() if "/holds/" in str(path)
-    }
-    old = {run.folder: run for run in summary.runs}
-    assert all(run == old[run.folder] for run in grown.runs if run.seed < 4 and run.status != "error")
-
-
 def test_json_has_the_promised_names(mixed):
     study, _ = mixed
     raw = json.loads((study.study.output / "study.json").read_text(encoding="utf-8"))
@@ -278,7 +280,7 @@ def test_json_has_the_promised_names(mixed):
     assert all(group <= each.keys() for each in raw["groups"])
     stable = next(each for each in raw["runs"] if each["outcome"] == "COMPLETED")
     assert abs(stable["drift_meV_per_atom_per_ps"]) < 5.0 * stable["drift_stderr"]
-    assert raw["groups"][0]["n_runs"] >= 4
+    assert raw["groups"][0]["n_runs"] == 2
 
 
 def test_a_summary_can_be_made_again_without_running(mixed):
@@ -298,6 +300,19 @@ def test_models_are_compared(mixed):
     assert 0.0 < pair.p_value < 1.0
 
 
+def test_models_are_compared_over_temperatures_and_for_each_time_step(tmp_path):
+    models = {"a": calculator(), "b": calculator(breaks_at_A=LENGTH + 0.09)}
+    md = [{"ensemble": "nve", "time_ps": 0.05, **FAST}]
+    study = job(tmp_path, models, md, timesteps_fs=[0.5, 1.0], temperatures_K=[600, 1200], seeds=[BREAKS, BREAKS + 1])
+    summary = made_here(study)
+    kinds = [(one.structure, one.temperature_K, one.timestep_fs) for one in summary.comparisons]
+    expected = [[(None, None, dt), ("chain", 600.0, dt), ("chain", 1200.0, dt)] for dt in (0.5, 1.0)]
+    assert kinds == [*expected[0], *expected[1]]
+    whole, *parts = summary.comparisons[:3]
+    assert (whole.n_b, whole.failed_b) == (4, sum(part.failed_b for part in parts))
+    assert whole.expected_a == pytest.approx(sum(part.expected_a for part in parts))
+
+
 # ----- killed -----
 
 
@@ -312,10 +327,10 @@ def wait_for(condition, seconds=120.0):
         time.sleep(0.02)
 
 
-def test_a_killed_study_goes_on_and_repeats_nothing(tmp_path):
+def test_a_killed_study_goes_on_grows_and_repeats_nothing(tmp_path):
     log = tmp_path / "calls.txt"
     md = [{"ensemble": "nvt", "time_ps": 0.5, "checkpoint_every_fs": 20.0, **FAST}]
-    study = job(tmp_path, {"springs": calculator(log=str(log))}, md, seeds=3)
+    study = job(tmp_path, {"springs": calculator(log=str(log))}, md, seeds=2)
     program = (
         "import sys; from ase_mlcalc.study import StudyJob, run_study\n"
         "run_study(StudyJob.model_validate_json(sys.argv[1]), progress=False)"
@@ -332,18 +347,23 @@ def test_a_killed_study_goes_on_and_repeats_nothing(tmp_path):
     folders = [study.study.output / run.folder for run in plan(study)]
     first = (folders[0] / "result.json").read_bytes()
 
-    summary = run_study(study, progress=False)
+    grown = job(tmp_path, {"springs": calculator(log=str(log))}, md, seeds=3)
+    summary = run_study(grown, progress=False)
 
     assert [run.status for run in summary.runs] == ["stable"] * 3
     assert (folders[0] / "result.json").read_bytes() == first
-    assert sum(read_results(folder)[0].restarts for folder in folders) == 1
+    restarts = [read_results(study.study.output / run.folder)[0].restarts for run in plan(grown)]
+    assert restarts == [0, 1, 0]
     # one evaluation at each step and start; again only what followed the last checkpoint, and at restarts
-    assert 3 * (steps + 1) <= calls(log) <= 3 * (steps + 1) + 200
+    made = calls(log)
+    assert 3 * (steps + 1) <= made <= 3 * (steps + 1) + 200
     whole = job(tmp_path, {"springs": calculator()}, md, seeds=3, output=str(tmp_path / "whole"))
     made_here(whole)
-    for folder in folders:
-        other = whole.study.output / folder.relative_to(study.study.output)
-        assert (folder / "thermo.csv").read_bytes() == (other / "thermo.csv").read_bytes()
+    for run in plan(grown):
+        files = [one.study.output / run.folder / "thermo.csv" for one in (grown, whole)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    assert run_study(grown, progress=False).runs == summary.runs
+    assert calls(log) == made, "nothing is left to be done"
 
 
 # ----- what is measured -----
@@ -543,15 +563,68 @@ def test_options_beside_a_file_are_refused(tmp_path):
 def test_command_line(tmp_path, capsys):
     ase.io.write(tmp_path / "chain.extxyz", chain())
     words = ["study", "--calculator", "study_calculators:Chain", "--structure", str(tmp_path / "chain.extxyz")]
-    words += ["--ensemble", "nve", "--temperature", "100", "--timestep", "0.5,1", "--seeds", "2", "--time-ps", "0.2"]
-    words += ["--out", str(tmp_path / "out"), "--workers", "1"]
-    assert main(words) == 0
+    words += ["--ensemble", "nve", "--temperature", "100", "--timestep", "0.5,1", "--time-ps", "0.2"]
+    words += ["--out", str(tmp_path / "out"), "--set", "study.scans=false"]
+    for run in plan(job_in(tmp_path)):  # so that no worker has to be started
+        run_job(run.job, progress=False)
+    assert main([*words, "--seeds", "2"]) == 0
     printed = capsys.readouterr().out
-    assert "4/4  Chain chain 100 K 1 fs seed 1: stable, 0.2 ps" in printed
     assert "2/2" in printed
     assert "dt² says 4" in printed
     assert (tmp_path / "out" / "report.html").exists()
-    (scan,) = read_study(tmp_path / "out").scans
-    assert scan.scores
-    assert main([*words[:-4], "--out", str(tmp_path / "out"), "--seeds", "1"]) == 1
+    assert read_study(tmp_path / "out").groups[0].n_stable == 2
+    assert main([*words, "--seeds", "1"]) == 1
     assert "study.seeds (was [0, 1], now [0]" in capsys.readouterr().err
+
+
+def job_in(folder):
+    """The study of `test_command_line`."""
+    given = {
+        "calculators": ["study_calculators:Chain"],
+        "structures": [str(folder / "chain.extxyz")],
+        "stage": {"ensemble": "nve", "time_ps": 0.2},
+        "temperatures": "100",
+        "timesteps": "0.5,1",
+        "seeds": "2",
+        "out": folder / "out",
+    }
+    return job_of(None, **options(**given))
+
+
+def test_runs_that_could_not_be_made_fail_the_command(mixed, tmp_path, capsys, monkeypatch):
+    study, summary = mixed
+    monkeypatch.setattr("ase_mlcalc.study.run_study", lambda _: summary)
+    words = ["study", "--calculator", "study_calculators:Chain", "--structure", "chain.extxyz"]
+    assert main([*words, "--out", str(study.study.output)]) == 1
+    assert "3 of 8 runs could not be made; the first, runs/refuses/chain" in capsys.readouterr().err
+
+
+# ----- what is seen -----
+
+
+def test_progress_is_a_line_a_run_with_the_time_left(tmp_path, capsys):
+    study = job(tmp_path, seeds=3)
+    runs = plan(study)
+    with StudyProgress(runs, {0}, study.study.output, shown=True) as shown:
+        for position in (1, 2):
+            run_job(runs[position].job, progress=False)
+            shown.tick({position})
+            shown.over(position, measure_run(runs[position], study.study.output), set())
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "1 of 3 runs were made before and are kept"
+    assert second.startswith("2/3  springs chain 300 K 0.5 fs seed 1: stable, 0.1 ps")
+    assert third.endswith("0:00:00 left")
+
+
+def test_steps_done_are_read_from_the_end_of_the_thermo_file(tmp_path):
+    md = [{"ensemble": "nvt", "time_ps": 0.1, **FAST}, {"ensemble": "nve", "time_ps": 0.05, **FAST}]
+    study = job(tmp_path, md=md, seeds=1)
+    (run,) = plan(study)
+    assert (run.steps, steps_done(run, study.study.output)) == (300, 0)
+    run_job(run.job, progress=False)
+    assert steps_done(run, study.study.output) == 300
+    thermo = study.study.output / run.folder / "thermo.csv"
+    rows = thermo.read_text(encoding="utf-8").splitlines(keepends=True)
+    last = next(k for k, row in enumerate(rows) if row.startswith("nvt,120,"))
+    thermo.write_text("".join(rows[: last + 1]) + "nvt,1", encoding="utf-8")
+    assert steps_done(run, study.study.output) == 120

@@ -175,18 +175,19 @@ def show_study(summary: StudySummary, console: Console) -> None:
 
 
 def describe_comparisons(summary: StudySummary) -> list[str]:
-    """Each pair of models in a line, over all kinds of runs where there are several."""
+    """Each pair of models in a line for each time step, over structures and temperatures where there are several."""
     lines = []
-    seen = set()
+    told = set()
     for one in summary.comparisons:
-        pair = (one.model_a, one.model_b)
-        if pair in seen or one.p_value is None:
+        about = (one.model_a, one.model_b, one.timestep_fs)
+        if about in told or one.p_value is None:
             continue
-        seen.add(pair)
+        told.add(about)
+        where = f" at {one.timestep_fs:g} fs" if len(summary.timesteps_fs) > 1 else ""
+        verdict = f"; {one.more_stable} is more stable" if one.more_stable else ", which does not tell them apart"
         lines.append(
-            f"{one.model_a} against {one.model_b}: {one.failed_a} of {one.n_a} and {one.failed_b} of {one.n_b} failed, "
-            f"log-rank p = {one.p_value:.2g}"
-            + (f"; {one.more_stable} is more stable" if one.more_stable else ", which does not tell them apart")
+            f"{one.model_a} against {one.model_b}{where}: {one.failed_a} of {one.n_a} and {one.failed_b} of {one.n_b} "
+            f"failed, log-rank p = {one.p_value:.2g}{verdict}"
         )
     return lines
 

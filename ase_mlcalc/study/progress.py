@@ -35,8 +35,8 @@ class StudyProgress:
         self._runs, self._folder, self._shown = runs, folder, shown
         self._over = set(over)
         self._total = sum(run.steps for run in runs)
-        self._at_start = self._done_steps(set())
-        self._started = time.perf_counter()
+        self._clock: tuple[float, int] | None = None
+        self._known = self._done_steps(set())
         self._ended = {"stable": 0, "failed": 0, "error": 0}
         self._bar: Progress | None = None
         if shown and sys.stderr.isatty():
@@ -65,10 +65,11 @@ class StudyProgress:
 
     def tick(self, at_work: set[int]) -> None:
         """Show how far the runs are that are at work, by their positions."""
+        done = self._done_steps(at_work)
+        left = self._left(done)
         if self._bar is not None:
-            done = self._done_steps(at_work)
             counts = ", ".join(f"{count} {status}" for status, count in self._ended.items() if count)
-            state = f"{len(self._over)}/{len(self._runs)} runs  {counts}  {self._left(done)}"
+            state = f"{len(self._over)}/{len(self._runs)} runs  {counts}  {left}"
             self._bar.update(self._task, completed=done, state=state, refresh=True)
 
     def over(self, position: int, summary: RunSummary, at_work: set[int]) -> None:
@@ -84,10 +85,13 @@ class StudyProgress:
         return whole + sum(steps_done(self._runs[position], self._folder) for position in at_work - self._over)
 
     def _left(self, done: int) -> str:
-        fresh = done - self._at_start
-        if fresh <= 0:
+        """Time left, from when the first step was seen: processes take seconds to start."""
+        if self._clock is None and done > self._known:
+            self._clock = time.perf_counter(), done
+        if self._clock is None or done <= self._clock[1]:
             return ""
-        seconds = (time.perf_counter() - self._started) * (self._total - done) / fresh
+        start, at_start = self._clock
+        seconds = (time.perf_counter() - start) * (self._total - done) / (done - at_start)
         hours, rest = divmod(round(seconds), 3600)
         return f"{hours}:{rest // 60:02d}:{rest % 60:02d} left"
 

@@ -174,9 +174,9 @@ class ModelComparison(Section):
     model_a: str
     model_b: str
     structure: str | None = None
-    """``None``, as temperature and time step: over all of them, each a stratum of its own."""
+    """``None``, as the temperature: over all structures and temperatures, each a stratum of its own."""
     temperature_K: float | None = None
-    timestep_fs: float | None = None
+    timestep_fs: float
     n_a: int
     n_b: int
     failed_a: int
