@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # the process is ours
         use_large_pages()
+        warnings.showwarning = _show_warning
     words = [word for word in given if word != "--debug"]  # allowed anywhere, also behind a verb
     try:
         status = _run(words)
@@ -97,6 +99,11 @@ def _usage(error: Exception) -> str:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """In one line, without the place in the code."""
+    _say(f"{PROGRAM}: warning: {' '.join(str(message).split())}")
 
 
 def _say(line: str) -> None:
