@@ -688,6 +688,7 @@ def main() -> None:
         false_alarms += len(inspection.alarms)
         said = "; ".join(f"{a.monitor} at frame {a.moment.number}: {a.detail}" for a in inspection.alarms) or "none"
         seconds = f"{time.perf_counter() - begun:.0f}"
+        console.print(f"{name}: {said} ({seconds} s)")  # each takes a while
         table.add_row(name, str(inspection.n_frames), said, ", ".join(inspection.monitors), seconds)
     console.print(table)
     console.print(

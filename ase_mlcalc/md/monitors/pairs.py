@@ -33,6 +33,13 @@ def nearest_images(atoms: Atoms, first: Index, second: Index) -> Array:
     if _is_rectangular(cell, atoms.pbc):
         sides = np.where(atoms.pbc, np.diagonal(cell), np.inf)
         return vectors - np.rint(vectors / sides) * np.where(atoms.pbc, sides, 0.0)
+    if atoms.pbc.all():
+        to_fractional = np.linalg.inv(cell)
+        nearest: Array = vectors - np.rint(vectors @ to_fractional) @ cell
+        # in a skewed cell rounding finds the nearest image of what is nearer than half of the least height
+        least_height = 1.0 / np.sqrt(np.einsum("ij,ij->j", to_fractional, to_fractional).max())
+        if np.einsum("pc,pc->p", nearest, nearest).max() < 0.25 * least_height**2:
+            return nearest
     return np.asarray(find_mic(vectors, atoms.cell, atoms.pbc)[0], dtype=float)
 
 
