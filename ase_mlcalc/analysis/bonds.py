@@ -24,6 +24,8 @@ SIGNIFICANT = 4.0
 """And by this many standard errors."""
 FLOOR = 0.01
 """Below this part of the first peak there are no pairs."""
+LONGEST_BOND = 7.0
+"""Å, up to which a first shell is looked for: farther out a minimum bounds no bonds."""
 BEYOND = 0.2
 """Å, from where a lonely peak has ended to the cutoff."""
 MAX_COORDINATION = 64
@@ -44,7 +46,7 @@ def first_minimum(r: Array, density: Array, stderr: Array | None = None) -> floa
     density : (K,)
         g(r), or anything proportional to it.
     stderr : (K,), optional
-        Its standard error: peaks that noise could make are none.
+        Its standard error: peaks that noise could make are none.  Not for densities of few pairs that make one peak.
 
     Returns
     -------
@@ -77,8 +79,8 @@ def find_bond_cutoffs(curves: Mapping[str, Curve], *, open_structure: bool) -> d
     found = {}
     for name, curve in curves.items():
         scale = curve.x**-2 if open_structure else 1.0
-        cutoff = first_minimum(curve.x, curve.y * scale, curve.stderr * scale)
-        if cutoff is not None:
+        cutoff = first_minimum(curve.x, curve.y * scale, None if open_structure else curve.stderr)
+        if cutoff is not None and cutoff < LONGEST_BOND:
             found[name] = cutoff
     return found
 
@@ -192,6 +194,6 @@ def _count_angles(bonds: _Bonds, species: Species) -> Array:
     second = first + 1 + rank
     cosine = np.clip(np.einsum("tc,tc->t", unit_pc[first], unit_pc[second]), -1.0, 1.0)
     place = np.minimum((np.degrees(np.arccos(cosine)) * (ANGLE_BINS / 180.0)).astype(np.int64), ANGLE_BINS - 1)
-    ends = np.sort(np.stack([kind_j[first], kind_j[second]]), axis=0)
-    which = (species.kinds[i[first]] * size + ends[0]) * size + ends[1]
+    one, other = kind_j[first], kind_j[second]
+    which = (species.kinds[i[first]] * size + np.minimum(one, other)) * size + np.maximum(one, other)
     return np.bincount(which * ANGLE_BINS + place, minlength=size**3 * ANGLE_BINS).astype(float)

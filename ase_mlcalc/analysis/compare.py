@@ -9,10 +9,11 @@ over the range that both have.  L1 says how much differs, and saturates once two
 distance of Wasserstein, says how far things have moved, in the unit of x (for one dimension: S. S. Vallender, Theory
 Probab. Appl. 18, 784 (1974)).  W1 is for curves that are nowhere negative; their areas are made 1 for it.
 
-Errors come from a bootstrap over blocks: deviations of blocks from their mean are drawn with replacement, widened by
-sqrt(B / (B - 1)) for the mean that was taken off, and added to the curves (B. Efron and R. J. Tibshirani, An
-Introduction to the Bootstrap (1993), chapter 6).  Added to one and the same curve they give what two trajectories of
-these lengths and fluctuations differ by when nothing differs.
+Errors come from shuffled blocks.  Deviations of the blocks of both curves from their means, widened for the means that
+were taken off, are thrown together and dealt out again at random: the difference of the two new means is one that
+chance could have made (a permutation test on residuals: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap
+(1993), chapter 15).  Added to the difference of the curves it gives the standard error of their distance;
+its own size is what two trajectories of such fluctuations differ by when nothing differs.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ class Distance(NamedTuple):
 
     value: float
     stderr: float | None
-    """Standard deviation under the bootstrap; ``None`` where one curve has fewer than two blocks."""
+    """Standard error; ``None`` where one curve has fewer than two blocks."""
     noise: float | None
     """What chance exceeds in one of twenty comparisons when nothing differs; ``None`` as above."""
     halves: float | None
@@ -79,7 +80,7 @@ def distance(measure: Measure, mine: Curve, reference: Curve, unit: str, *, seed
     unit : str
         Of the distance.
     seed : int
-        Of the bootstrap.
+        Of the shuffling.
 
     Returns
     -------
@@ -92,10 +93,9 @@ def distance(measure: Measure, mine: Curve, reference: Curve, unit: str, *, seed
     step = reference.step
     stderr = noise = halves = None
     if len(mine.blocks) > 1 and len(reference.blocks) > 1:
-        rng = np.random.default_rng(seed)
-        own, other = _deviations(mine.blocks, rng), _deviations(reference.blocks, rng)
-        stderr = float(np.std(measure(mine.y + own, reference.y + other, step)))
-        noise = float(np.percentile(measure(reference.y + own, reference.y + other, step), NOISE_PERCENT))
+        chance = _chance(mine.blocks, reference.blocks, np.random.default_rng(seed))
+        stderr = float(np.std(measure(mine.y + chance, reference.y, step)))
+        noise = float(np.percentile(measure(reference.y + chance, reference.y, step), NOISE_PERCENT))
     if len(reference.blocks) > 1:
         half = len(reference.blocks) // 2
         first, second = reference.blocks[:half].mean(axis=0), reference.blocks[-half:].mean(axis=0)
@@ -119,10 +119,16 @@ def _at(curve: Curve, x: Array) -> Curve:
     return Curve(x, np.interp(x, curve.x, curve.y), blocks, curve.x_axis, curve.y_axis)
 
 
-def _deviations(blocks: Array, rng: np.random.Generator) -> Array:
-    """(DRAWS, K) what the mean of B blocks may be off by."""
+def _chance(blocks: Array, other: Array, rng: np.random.Generator) -> Array:
+    """(DRAWS, K) differences of two means that scatter alone could have made."""
+    off = np.concatenate([_residuals(blocks), _residuals(other)])
+    off *= np.sqrt((len(off) - 1.0) / len(off))  # dealing out without replacement widens them by as much
+    weights = np.repeat([1.0 / len(blocks), -1.0 / len(other)], [len(blocks), len(other)])
+    chance: Array = rng.permuted(np.tile(weights, (DRAWS, 1)), axis=1) @ off
+    return chance
+
+
+def _residuals(blocks: Array) -> Array:
     count = len(blocks)
-    off = (blocks - blocks.mean(axis=0)) * np.sqrt(count / (count - 1.0))
-    times = rng.multinomial(count, np.full(count, 1.0 / count), size=DRAWS) / count
-    deviations: Array = times @ off
-    return deviations
+    residuals: Array = (blocks - blocks.mean(axis=0)) * np.sqrt(count / (count - 1.0))
+    return residuals

@@ -53,6 +53,12 @@ class Curve:
         """Integral of y over x by the rule of rectangles, which is exact for histograms."""
         return float(self.y.sum() * self.step)
 
+    def mean(self) -> tuple[float, float | None]:
+        """First moment of a density, and its standard error; ``None`` with fewer than two blocks."""
+        own = self.blocks @ self.x * self.step
+        stderr = float(np.std(own, ddof=1) / np.sqrt(len(own))) if len(own) > 1 else None
+        return float(self.x @ self.y) * self.step, stderr
+
 
 def even_blocks(n_items: int, n_blocks: int) -> NDArray[np.int64]:
     """(n_items,) which of at most `n_blocks` consecutive blocks each item is in; their sizes differ by one at most."""

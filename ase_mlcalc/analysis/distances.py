@@ -21,6 +21,8 @@ MOST_DISTANCES = 30_000_000
 """Of one frame, computed one by one; more are searched for."""
 SEARCH_COST = 20_000
 """Of an atom in the search, in distances, at 10 Å and the density of liquids."""
+CALL_COST = 1000
+"""Of an image, in distances, beside those."""
 
 
 def count_distances(
@@ -52,7 +54,7 @@ def count_distances(
 def distances_per_frame(n_atoms: int, cell: Array, pbc: NDArray[np.bool_], r_max: float) -> int:
     """What `count_distances` costs, as a number of distances of about 10 ns each."""
     images = _images(n_atoms, cell, pbc, r_max)
-    return n_atoms * SEARCH_COST if images is None else min(n_atoms**2 * len(images), n_atoms * SEARCH_COST)
+    return n_atoms * SEARCH_COST if images is None else (n_atoms**2 + CALL_COST) * len(images)
 
 
 def _matrices(

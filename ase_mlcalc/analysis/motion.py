@@ -57,6 +57,8 @@ FIT_FROM, FIT_TO = 0.125, 0.5
 """Where the line for D is fitted, in parts of a block."""
 DIFFUSIVE = 0.25
 """How far the power of t in MSD(t) may be from 1."""
+STRAIGHT = 0.3
+"""How far MSD(t) may be bent, see `Diffusion.bend`."""
 YEH_HUMMER = 2.837297
 """Of a cubic cell: I.-C. Yeh and G. Hummer, J. Phys. Chem. B 108, 15873 (2004), eq. 12."""
 FOLDED = 1.25
@@ -78,6 +80,9 @@ class Diffusion:
     fit_to_ps: float
     exponent: float
     """The power of t in MSD(t) there: 1 if atoms diffuse, 2 if they fly, 0 if they stay."""
+    bend: float
+    """Slope in the second half of the window less that in the first, in parts of the whole: 0 for a straight line."""
+    bend_stderr: float
     n_blocks: int
     finite_size_correction_cm2_per_s: float | None = None
     """What was added for the periodic cell; ``None``: nothing."""
@@ -85,7 +90,8 @@ class Diffusion:
     @property
     def diffusive(self) -> bool:
         """The mean square displacement is close to a straight line through zero where it was fitted."""
-        return abs(self.exponent - 1.0) <= DIFFUSIVE
+        straight = abs(self.bend) <= max(STRAIGHT, 2.0 * self.bend_stderr)
+        return straight and abs(self.exponent - 1.0) <= DIFFUSIVE
 
 
 class MotionCurves(NamedTuple):
@@ -206,20 +212,32 @@ def _diffusion(msd: Curve, fit_ps: tuple[float, float] | None, correction: float
         )
     t = msd.x[chosen]
     to_D = CM2_PER_S_PER_A2_PER_PS / 6.0
-    own = [to_D * float(np.polyfit(t, block[chosen], 1)[0]) for block in msd.blocks]
-    positive = msd.y[chosen] > 0.0
-    exponent = 0.0
-    if positive.all():
-        exponent = float(np.polyfit(np.log(t), np.log(msd.y[chosen]), 1)[0])
+    whole, bend = _slope_and_bend(t, msd.y[chosen])
+    own = np.array([_slope_and_bend(t, block[chosen]) for block in msd.blocks])
+    stderr, bend_stderr = np.std(own, axis=0, ddof=1) / math.sqrt(len(own)) if len(own) > 1 else (math.nan, math.nan)
+    scale = abs(whole) or 1.0
+    positive = bool((msd.y[chosen] > 0.0).all())
+    exponent = float(np.polyfit(np.log(t), np.log(msd.y[chosen]), 1)[0]) if positive else 0.0
     return Diffusion(
-        D_cm2_per_s=to_D * float(np.polyfit(t, msd.y[chosen], 1)[0]) + (correction or 0.0),
-        stderr_cm2_per_s=float(np.std(own, ddof=1) / math.sqrt(len(own))) if len(own) > 1 else math.nan,
+        D_cm2_per_s=to_D * whole + (correction or 0.0),
+        stderr_cm2_per_s=to_D * float(stderr),
         fit_from_ps=float(t[0]),
         fit_to_ps=float(t[-1]),
         exponent=exponent,
+        bend=bend / scale,
+        bend_stderr=float(bend_stderr) / scale,
         n_blocks=len(own),
         finite_size_correction_cm2_per_s=correction,
     )
+
+
+def _slope_and_bend(t: Array, y: Array) -> tuple[float, float]:
+    """Slope of a line, and by how much it is larger in the second half; 0 where there are too few points for halves."""
+    half = len(t) // 2
+    whole = float(np.polyfit(t, y, 1)[0])
+    if half < 2:
+        return whole, 0.0
+    return whole, float(np.polyfit(t[-half:], y[-half:], 1)[0] - np.polyfit(t[:half], y[:half], 1)[0])
 
 
 def _finite_size(gathered: Gathered, viscosity_mPa_s: float) -> float:

@@ -86,6 +86,14 @@ class Observables:
         """g(r), or where there is none the density of distances."""
         return self.rdf if self.rdf is not None else self.distances or {}
 
+    def coordination_means(self) -> dict[str, tuple[float, float | None]]:
+        """Mean coordination number and its standard error, by ordered pair."""
+        return {name: curve.mean() for name, curve in self.coordination.items()}
+
+    def cutoff_of(self, ordered: str) -> float | None:
+        """Where the bonds of an ordered pair as "O around H" end, Å; ``None``: it has none."""
+        return self.bond_cutoffs_A.get(pair_name(*ordered.split(" around ")))
+
 
 class ComparisonRow(NamedTuple):
     """How far one curve, or one coefficient, is from the reference."""
@@ -123,8 +131,8 @@ KINDS: Mapping[str, Kind] = {
     "h_of_r_mdsim": Kind("h(r), as MDsim", False, ""),
     "msd": Kind("MSD", False, "Å² ps"),
     "diffusion": Kind("diffusion", False, "cm²/s"),
-    "vacf": Kind("velocity autocorrelation", False, "ps"),
-    "vdos": Kind("density of states", True, "degrees of freedom"),
+    "vacf": Kind("VACF", False, "ps"),
+    "vdos": Kind("VDOS", True, "modes"),
 }
 """By the name in `Observables`, in the order in which they are shown."""
 

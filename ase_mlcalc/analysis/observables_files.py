@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import numpy as np
 from ase import Atoms
 from ase.io.trajectory import TrajectoryReader
 from ase.utils import string2index
@@ -167,21 +166,15 @@ def summary(observables: Observables) -> dict[str, Any]:
         "n_blocks", "bond_cutoffs_A", "velocities_from", "notes",
     )  # fmt: skip
     found: dict[str, Any] = {name: getattr(observables, name) for name in plain}
-    found["coordination_mean"] = {name: _mean(curve) for name, curve in observables.coordination.items()}
-    found["angle_mean_degrees"] = {name: _mean(curve) for name, curve in observables.angles.items()}
+    for name, curves in (("coordination_mean", observables.coordination), ("angle_mean_degrees", observables.angles)):
+        moments = {label: curve.mean() for label, curve in curves.items()}
+        found[name] = {label: {"mean": mean, "stderr": stderr} for label, (mean, stderr) in moments.items()}
     found["diffusion"] = None if observables.diffusion is None else {
         name: {**{key: _finite(value) for key, value in asdict(one).items()}, "diffusive": one.diffusive}
         for name, one in observables.diffusion.items()
     }  # fmt: skip
     found["vdos_integral"] = {name: curve.area for name, curve in (observables.vdos or {}).items()}
     return found
-
-
-def _mean(curve: Curve) -> dict[str, float | None]:
-    """First moment of a density."""
-    own = curve.blocks @ curve.x * curve.step
-    stderr = float(np.std(own, ddof=1) / math.sqrt(len(own))) if len(own) > 1 else None
-    return {"mean": float(curve.x @ curve.y) * curve.step, "stderr": stderr}
 
 
 def comparison_numbers(row: ComparisonRow) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ase_mlcalc.analysis.curves import Curve
 from ase_mlcalc.analysis.motion import Diffusion
 from ase_mlcalc.analysis.observables import R_MAX_A, Observables
-from ase_mlcalc.analysis.species import pair_name
 from ase_mlcalc.plots import COLORS, GREY, new_axes, new_figure, save
 
 Array = NDArray[np.float64]
@@ -130,7 +129,7 @@ def coordination_panels(mine: Observables, reference: Observables | None) -> lis
     panels = [Panel(name, curve, others.get(name), bars=True, note=f"mean {_mean(curve)}") for name, curve in shown]
     others = {} if reference is None else reference.running_coordination
     for name, curve in list(mine.running_coordination.items())[:MOST_PANELS]:
-        end = _end(mine, name)
+        end = mine.cutoff_of(name)
         if end is not None:
             stop = min(1.5 * end, float(curve.x[-1]))
             top = 1.05 * float(curve.y[curve.x <= stop][-1])
@@ -138,16 +137,9 @@ def coordination_panels(mine: Observables, reference: Observables | None) -> lis
     return panels
 
 
-def _end(observables: Observables, ordered: str) -> float | None:
-    return observables.bond_cutoffs_A.get(pair_name(*ordered.split(" around ")))
-
-
 def _mean(curve: Curve) -> str:
-    mean = float(curve.x @ curve.y)
-    if len(curve.blocks) < 2:
-        return f"{mean:.3f}"
-    stderr = float(np.std(curve.blocks @ curve.x, ddof=1)) / math.sqrt(len(curve.blocks))
-    return f"{mean:.3f} ± {stderr:.3f}"
+    mean, stderr = curve.mean()
+    return f"{mean:.3f}" if stderr is None else f"{mean:.3f} ± {stderr:.3f}"
 
 
 def h_panels(mine: Observables, reference: Observables | None) -> list[Panel]:
@@ -182,7 +174,12 @@ def describe_diffusion(fit: Diffusion) -> str:
     value, stderr = 1e5 * fit.D_cm2_per_s, 1e5 * fit.stderr_cm2_per_s
     digits = 2 if not stderr > 0.0 else min(6, max(0, 1 - math.floor(math.log10(stderr))))
     text = f"D = ({value:.{digits}f} ± {stderr:.{digits}f})·10⁻⁵ cm²/s"
-    return text if fit.diffusive else f"{text}\nnot diffusive: t to the power {fit.exponent:.2f}"
+    return text if fit.diffusive else f"{text}\nnot diffusive (yet): {why_not_diffusive(fit)}"
+
+
+def why_not_diffusive(fit: Diffusion) -> str:
+    """What is wrong with a line as a diffusion coefficient, in words."""
+    return f"MSD ~ t^{fit.exponent:.2f}, slope changes by {100 * fit.bend:+.0f} %"
 
 
 def velocity_panels(mine: Observables, reference: Observables | None) -> list[Panel]:
