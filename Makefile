@@ -22,7 +22,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench bench-accuracy bench-models bench-stress venv clean
+.PHONY: demo test lint format bench bench-accuracy bench-models bench-md bench-direct-forces bench-stress venv clean
 
 demo: venv
 	$(BIN)/ase-mlcalc demo --out "$(OUT)"
@@ -49,6 +49,16 @@ bench-accuracy: venv
 # MODELS="--only tensor_field-* --minutes 20"
 bench-models: venv
 	$(BIN)/python benchmarks/models.py $(MODELS)
+
+# what the driver of molecular dynamics costs, whether its drift is right, whether failures are named
+bench-md: venv
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/md_overhead.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/md_drift.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/failure_catalogue.py
+	$(BIN)/python benchmarks/study_speed.py
+
+bench-direct-forces: venv
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/direct_forces.py
 
 bench-stress: venv
 	$(BIN)/python benchmarks/stress.py
