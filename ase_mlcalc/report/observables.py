@@ -20,7 +20,7 @@ from ase_mlcalc.analysis.observables import (
 from ase_mlcalc.analysis.observables_files import TrajectoryFile
 from ase_mlcalc.errors import MLCalcError
 from ase_mlcalc.plots import COLORS, new_axes, new_figure
-from ase_mlcalc.report.page import PANEL, Block, Gallery, Picture, Section, Table, Words, picture
+from ase_mlcalc.report.page import PANEL, Block, Gallery, Picture, Remark, Section, Table, Verdict, Words, picture
 from ase_mlcalc.report.stage import Stage
 from ase_mlcalc.report.study_groups import file_words
 from ase_mlcalc.report.words import UNKNOWN, counted, number, plus_minus, sentence
@@ -53,6 +53,10 @@ class Measured(NamedTuple):
     of: Mapping[str, Observables]
     reference: Observables | None
     notes: Sequence[str] = ()
+    title: str = ""
+    """What the trajectories have in common, for names of pictures."""
+    problem: str = ""
+    """Why there are none."""
 
     def rows(self) -> list[tuple[str, ComparisonRow]]:
         """Distances from the reference: name and row."""
@@ -64,7 +68,7 @@ class Measured(NamedTuple):
 def measure_stage(
     stages: Sequence[Stage], reference: Observables | None = None, interval_fs: float | None = None
 ) -> Measured | None:
-    """Observables of the last stage; ``None`` where it has too few frames or they cannot be made use of."""
+    """Observables of the last stage; ``None`` where it has too few frames."""
     last = stages[-1]
     alone = len(stages) == 1 and last.ensemble != "nve"
     discard = EQUILIBRATION * (last.time_ps or 0.0) if alone else 0.0
@@ -72,8 +76,8 @@ def measure_stage(
         return None
     try:
         found = measure_observables(last.frames(), interval_fs=interval_fs, discard_ps=discard, like=reference)
-    except MLCalcError:
-        return None
+    except MLCalcError as error:
+        return Measured({}, None, problem=str(error))
     if found.n_frames < FEWEST_FRAMES:
         return None
     left_out = (f"the first {number(discard)} ps are left out as equilibration",) if discard else ()
@@ -95,9 +99,17 @@ def observables_section(measured: Measured | None) -> Section | None:
     """Curves of everything that was measured, and distances from the reference in a table."""
     if measured is None:
         return None
+    blocks = observable_blocks(measured)
+    return Section("Structure and motion", blocks) if blocks else None
+
+
+def observable_blocks(measured: Measured) -> list[Block]:
+    """The blocks of such a section; none if nothing was measured."""
+    if measured.problem:
+        return [Remark(Verdict("note", sentence(f"structure and motion were not measured: {measured.problem}")))]
     pictures = [each for name in _SHOWN for each in _pictures(measured, name)]
     if not pictures:
-        return None
+        return []
     blocks: list[Block] = [Gallery(pictures)]
     if measured.reference is not None:
         blocks.append(_comparison(measured))
@@ -106,11 +118,12 @@ def observables_section(measured: Measured | None) -> Section | None:
     lengths = "; ".join(
         f"{name}: {counted(each.n_frames, 'frame')}"
         + ("" if each.length_ps is None else f", {number(each.length_ps)} ps")
-        for name, each in measured.of.items()
+        + ("" if each.temperature_K is None else f", {number(each.temperature_K)} K")
+        for name, each in _everything(measured).items()
     )
     text = f"{lengths}. Bands are two standard errors, from the scatter of consecutive blocks."
     notes = [sentence(note) for note in dict.fromkeys(measured.notes)]
-    return Section("Structure and motion", [Words(" ".join([text, *notes])), *blocks])
+    return [Words(" ".join([text, *notes])), *blocks]
 
 
 def observable_numbers(measured: Measured | None) -> dict[str, Any] | None:
@@ -145,14 +158,24 @@ def _pictures(measured: Measured, name: str) -> list[Picture]:
         return []
     if len(curves) == 1 and not reference:
         (own,) = curves.values()
-        return [_panel(name, title, {label or "all pairs": own[label] for label in labels}, None, definition)]
+        named = {label or "all pairs": own[label] for label in labels}
+        return [_panel(file_words(*_file(measured, name)), title, named, None, definition)]
     found = []
     for label in labels:
         mine = {key: each[label] for key, each in curves.items() if label in each}
         if mine:
             head = f"{title}, {label}" if label else title
-            found.append(_panel(f"{name}-{label}" if label else name, head, mine, reference.get(label), definition))
+            file = file_words(*_file(measured, name), *([label] if label else []))
+            found.append(_panel(file, head, mine, reference.get(label), definition))
     return found
+
+
+def _everything(measured: Measured) -> dict[str, Observables]:
+    return dict(measured.of) | ({} if measured.reference is None else {"reference": measured.reference})
+
+
+def _file(measured: Measured, name: str) -> list[str]:
+    return [name, *([measured.title] if measured.title else [])]
 
 
 def _panel(name: str, title: str, curves: Mapping[str, Curve], reference: Curve | None, definition: str) -> Picture:
@@ -171,7 +194,7 @@ def _panel(name: str, title: str, curves: Mapping[str, Curve], reference: Curve 
     over = " over the reference" if reference is not None else ""
     words = ", ".join(f"{label} with its maximum at {number(_peak(curve))}" for label, curve in curves.items())
     caption = definition + (" Black: reference." if reference is not None else "")
-    return picture(figure, file_words(name), alt=f"{title}{over}: {words} {first.x_axis.unit}", caption=caption)
+    return picture(figure, name, alt=f"{title}{over}: {words} {first.x_axis.unit}", caption=caption)
 
 
 def _draw(axes: Axes, curve: Curve, label: str, color: str, zorder: int) -> None:
@@ -228,7 +251,6 @@ def _comparison(measured: Measured) -> Table:
 
 def _diffusion(measured: Measured) -> Table | None:
     several = len(measured.of) > 1 or measured.reference is not None
-    every = dict(measured.of) | ({} if measured.reference is None else {"reference": measured.reference})
     rows = [
         [
             *([name] * several),
@@ -237,7 +259,7 @@ def _diffusion(measured: Measured) -> Table | None:
             f"{number(each.fit_from_ps, 2)}–{number(each.fit_to_ps, 2)}",
             number(each.exponent, 2) + ("" if each.diffusive else ", not diffusive"),
         ]
-        for name, observables in every.items()
+        for name, observables in _everything(measured).items()
         for element, each in (observables.diffusion or {}).items()
     ]
     if not rows:

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
@@ -194,5 +195,9 @@ def _few_colors(png: bytes) -> bytes:
 
     small = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
+        few = image.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        palette = np.array(few.getpalette()).reshape(-1, 3)
+        palette[np.asarray(few)[0, 0]] = 255  # paper: a mean over nearly white pixels would show on a white page
+        few.putpalette(palette.ravel().tolist())
+        few.save(small, format="PNG")
     return min(png, small.getvalue(), key=len)

@@ -67,6 +67,7 @@ def _slopes(study: StudySummary, name: str, value: str, stderr: str, unit: str) 
     axes.set_yticks(range(len(groups)), [group_words(study, group) for group in reversed(groups)], fontsize=8.5)
     axes.set(xlabel=f"{name} / {unit}", ylim=(-0.6, len(groups) - 0.4))
     axes.grid(visible=False, axis="y")
+    axes.locator_params(axis="x", nbins=5)
     values = "; ".join(f"{group_words(study, group)} {number(getattr(group, value))}" for group in groups)
     what = "conserved energy" if name == "drift" else "temperature"
     caption = f"Slope of the {what} of each run (points), and over runs with two standard errors (diamonds)."

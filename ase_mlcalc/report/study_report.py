@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ase_mlcalc.files import write_text
+from ase_mlcalc.report.observables import observable_numbers
 from ase_mlcalc.report.page import NUMBERS_FILE, Page, write_page
 from ase_mlcalc.report.provenance import provenance_section
+from ase_mlcalc.report.study_observables import measure_study, study_observables_section
 from ase_mlcalc.report.study_quality import drift_section, predictors_section, temperature_section, timestep_section
 from ase_mlcalc.report.study_runs import failures_section, runs_section
 from ase_mlcalc.report.study_survival import group_verdicts, survival_section
@@ -34,6 +36,7 @@ def write_study_report(folder: Path | str) -> Path:
     """
     folder = Path(folder)
     study = read_study(folder)
+    observables = measure_study(study, folder)
     sections = [
         survival_section(study),
         failures_section(study, folder),
@@ -41,6 +44,7 @@ def write_study_report(folder: Path | str) -> Path:
         timestep_section(study),
         temperature_section(study),
         predictors_section(study),
+        study_observables_section(observables),
         runs_section(study, folder),
         provenance_section(_facts(study), [("Configuration", study.job)]),
     ]
@@ -50,7 +54,9 @@ def write_study_report(folder: Path | str) -> Path:
         verdicts=group_verdicts(study),
         sections=[section for section in sections if section is not None],
     )
-    numbers = json.dumps(study.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    content = study.model_dump(mode="json")
+    content["observables"] = {each.title: observable_numbers(each) for each in observables}
+    numbers = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / NUMBERS_FILE, numbers + "\n")
     return write_page(page, folder)
 

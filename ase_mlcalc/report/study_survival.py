@@ -204,18 +204,21 @@ def _reasons(study: StudySummary) -> Picture | None:
 def _comparisons(study: StudySummary) -> Table:
     rows = [_comparison_row(study, comparison) for comparison in study.comparisons]
     caption = (
-        "Log-rank test that two models fail at the same rate. Expected: failures of the first model if they did. Over "
-        "all conditions, each is a stratum of its own. p-values are two-sided and not corrected for their number."
+        "Log-rank test that two models fail at the same rate. Expected: failures of each if they did. Where a row is "
+        "over several conditions, each is a stratum of its own. p-values are two-sided and not corrected for their "
+        "number."
     )
     columns = ("models", "condition", "failed", "expected", "p-value", "more stable")
     return Table(columns, rows, caption, words=("condition", "more stable"))
 
 
 def _comparison_row(study: StudySummary, found: ModelComparison) -> list[str]:
-    where = "all"
-    if found.structure is not None and found.temperature_K is not None and found.timestep_fs is not None:
-        condition = Condition(found.structure, found.temperature_K, found.timestep_fs)
-        where = condition_words(study, condition, always_temperature=True)
+    parts = [
+        found.structure if len(study.structures) > 1 else None,
+        None if found.temperature_K is None else f"{number(found.temperature_K, 5)} K",
+        None if found.timestep_fs is None or len(study.timesteps_fs) == 1 else f"{number(found.timestep_fs)} fs",
+    ]
+    where = ", ".join(part for part in parts if part) or "all"
     return [
         f"{found.model_a} : {found.model_b}",
         where,
