@@ -31,6 +31,7 @@ from ase_mlcalc.study.identity import claim
 from ase_mlcalc.study.measure import measure_run
 from ase_mlcalc.study.plan import plan
 from ase_mlcalc.study.progress import StudyProgress, steps_done
+from ase_mlcalc.study.run import _workers_lock
 from ase_mlcalc.study.scans import predictors
 from ase_mlcalc.study.summarize import _temperature, summarize
 from ase_mlcalc.study.summary import Scan
@@ -364,6 +365,35 @@ def test_a_killed_study_goes_on_grows_and_repeats_nothing(tmp_path):
         assert files[0].read_bytes() == files[1].read_bytes()
     assert run_study(grown, progress=False).runs == summary.runs
     assert calls(log) == made, "nothing is left to be done"
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_checkpoints_and_no_process(tmp_path):
+    md = [{"ensemble": "nve", "time_ps": 50.0, "checkpoint_every_fs": 1e4, **FAST}]
+    study = job(tmp_path, md=md, seeds=3, workers=2)
+    program = (
+        "import sys; from ase_mlcalc.study import StudyJob, run_study\n"
+        "run_study(StudyJob.model_validate_json(sys.argv[1]), progress=False)"
+    )
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", program, study.model_dump_json(exclude_unset=True)],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+    )
+    runs = plan(study)
+    wait_for(lambda: all(steps_done(run, study.study.output) > 100 for run in runs[:2]))
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert b"KeyboardInterrupt" in errors
+    summary = read_study(study.study.output)
+    assert [run.status for run in summary.runs] == ["unfinished", "unfinished", "waiting"]
+    for run in summary.runs[:2]:
+        assert run.outcome == "INTERRUPTED"
+        assert run.time_ps > 0.05, "far before the first regular checkpoint"
+    with _workers_lock(study.study.output), exclusive(study.study.output):
+        pass  # nobody holds them
 
 
 # ----- what is measured -----

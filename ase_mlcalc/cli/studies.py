@@ -120,43 +120,56 @@ def _seeds(text: str | None) -> int | list[int] | None:
 
 
 def study_table(summary: StudySummary) -> Table:
-    """One row for the runs that differ only by their seed."""
-    columns = ["model", "structure", "K", "fs", "stable", "95 %", "half failed\nafter, ps"]
-    judged = _judged(summary)
-    table = Table(*columns, *([judged[0]] if judged else []), "failures", "ms/step", title_justify="left")
-    for group in summary.groups:
-        ended = group.n_stable + group.n_failed
-        median = group.median_time_to_failure_ps
-        low, high = group.stable_low, group.stable_high
-        interval = "" if low is None or high is None else f"{100 * low:.0f}-{100 * high:.0f} %"
-        table.add_row(
-            escape(group.model),
-            escape(group.structure),
-            f"{group.temperature_K:g}",
-            f"{group.timestep_fs:g}",
-            f"{group.n_stable}/{ended}" + (f" of {group.n_runs}" if ended < group.n_runs else ""),
-            interval,
-            "-" if median is None else f"{median:.3g}",
-            *([_value(group, *judged[1:])] if judged else []),
-            ", ".join(f"{count} {name}" for name, count in group.reasons.items()),
-            "-" if group.ms_per_step is None else f"{group.ms_per_step:.3g}",
-        )
-    table.caption = f"{summary.ensemble} for {summary.planned_ps:g} ps; 95 %: interval of the fraction that is stable"
+    """One row for the runs that differ only by their seed; what is the same in all of them stands in the title."""
+    varied = {
+        "model": [group.model for group in summary.groups],
+        "structure": [group.structure for group in summary.groups],
+        "K": [f"{group.temperature_K:g}" for group in summary.groups],
+        "fs": [f"{group.timestep_fs:g}" for group in summary.groups],
+    }
+    columns = {name: values for name, values in varied.items() if len(set(values)) > 1}
+    same = [
+        values[0] if name in ("model", "structure") else f"{values[0]} {name}"
+        for name, values in varied.items()
+        if name not in columns
+    ]
+    columns["stable"] = [_stable(group) for group in summary.groups]
+    columns["half failed\nafter, ps"] = [_number(group.median_time_to_failure_ps) for group in summary.groups]
+    columns |= _judged(summary)
+    columns["failures"] = [
+        ", ".join(f"{count} {name}" for name, count in group.reasons.items()) for group in summary.groups
+    ]
+    columns["ms/step"] = [_number(group.ms_per_step) for group in summary.groups]
+    title = ", ".join([*same, f"{summary.ensemble} for {summary.planned_ps:g} ps"])
+    table = Table(title=escape(title), title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")  # nothing is cut off where the terminal is narrow
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(escape, row))
+    table.caption = "in brackets: 95 % interval of the fraction that is stable"
     return table
 
 
-def _judged(summary: StudySummary) -> tuple[str, str, str] | None:
-    """What says most beside survival: title, value and its error."""
-    if any(group.drift_meV_per_atom_per_ps is not None for group in summary.groups):
-        return "drift,\nmeV/atom/ps", "drift_meV_per_atom_per_ps", "drift_stderr"
-    if any(group.heating_K_per_ps is not None for group in summary.groups):
-        return "heating,\nK/ps", "heating_K_per_ps", "heating_stderr"
-    return None
+def _stable(group: GroupSummary) -> str:
+    """How many were stable of those that ended, and what that says of the fraction."""
+    ended = group.n_stable + group.n_failed
+    low, high = group.stable_low, group.stable_high
+    interval = "" if low is None or high is None else f" ({100 * low:.0f}-{100 * high:.0f} %)"
+    return f"{group.n_stable}/{ended}{interval}" + (f" of {group.n_runs}" if ended < group.n_runs else "")
 
 
-def _value(group: GroupSummary, value: str, error: str) -> str:
-    found = getattr(group, value)
-    return "-" if found is None else plus_minus(found, getattr(group, error) or 0.0)
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _judged(summary: StudySummary) -> dict[str, list[str]]:
+    """What says most beside survival: drift, or the heating of potentials without energy."""
+    drift = [(group.drift_meV_per_atom_per_ps, group.drift_stderr) for group in summary.groups]
+    heating = [(group.heating_K_per_ps, group.heating_stderr) for group in summary.groups]
+    for title, pairs in (("drift,\nmeV/atom/ps", drift), ("heating,\nK/ps", heating)):
+        if any(value is not None for value, _ in pairs):
+            return {title: ["-" if value is None else plus_minus(value, error or 0.0) for value, error in pairs]}
+    return {}
 
 
 def show_study(summary: StudySummary, console: Console) -> None:

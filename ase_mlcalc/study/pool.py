@@ -113,7 +113,7 @@ def work_on(
     """Do tasks in several processes, in order; yields each as it is over.
 
     A process that dies ends its task with an error and is replaced.  Leaving the iteration, by an interrupt for
-    example, stops all of them; a run that is at work then writes a checkpoint first.
+    example, stops all of them; a run that is at work goes on from its last checkpoint later.
 
     Parameters
     ----------

@@ -35,8 +35,9 @@ class StudyProgress:
         self._runs, self._folder, self._shown = runs, folder, shown
         self._over = set(over)
         self._total = sum(run.steps for run in runs)
+        self._steps = [run.steps if k in over else steps_done(run, folder) for k, run in enumerate(runs)]
+        self._at_start = sum(self._steps)
         self._clock: tuple[float, int] | None = None
-        self._known = self._done_steps(set())
         self._ended = {"stable": 0, "failed": 0, "error": 0}
         self._bar: Progress | None = None
         if shown and sys.stderr.isatty():
@@ -50,7 +51,7 @@ class StudyProgress:
                 console=Console(stderr=True),
                 auto_refresh=False,
             )
-            self._task = self._bar.add_task("study", total=self._total, state="")
+            self._task = self._bar.add_task("study", total=self._total, completed=self._at_start, state="")
         elif shown and over:
             print(f"{len(over)} of {len(runs)} runs were made before and are kept", flush=True)
 
@@ -75,18 +76,20 @@ class StudyProgress:
     def over(self, position: int, summary: RunSummary, at_work: set[int]) -> None:
         """A run came to its end, one way or another."""
         self._over.add(position)
+        self._steps[position] = self._runs[position].steps
         self._ended[summary.status] = self._ended.get(summary.status, 0) + 1
         if self._bar is None and self._shown:
             left = self._left(self._done_steps(at_work))
             print(f"{len(self._over)}/{len(self._runs)}  {describe(summary)}  {left}", flush=True)
 
     def _done_steps(self, at_work: set[int]) -> int:
-        whole = sum(self._runs[position].steps for position in self._over)
-        return whole + sum(steps_done(self._runs[position], self._folder) for position in at_work - self._over)
+        for position in at_work - self._over:
+            self._steps[position] = steps_done(self._runs[position], self._folder)
+        return sum(self._steps)
 
     def _left(self, done: int) -> str:
         """Time left, from when the first step was seen: processes take seconds to start."""
-        if self._clock is None and done > self._known:
+        if self._clock is None and done > self._at_start:
             self._clock = time.perf_counter(), done
         if self._clock is None or done <= self._clock[1]:
             return ""

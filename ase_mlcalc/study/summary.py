@@ -174,9 +174,9 @@ class ModelComparison(Section):
     model_a: str
     model_b: str
     structure: str | None = None
-    """``None``, as the temperature: over all structures and temperatures, each a stratum of its own."""
+    """``None``, as the temperature: over all structures and temperatures at one time step, each a stratum."""
     temperature_K: float | None = None
-    timestep_fs: float
+    timestep_fs: float | None = None
     n_a: int
     n_b: int
     failed_a: int

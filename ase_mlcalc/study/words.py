@@ -26,7 +26,8 @@ def verdict(groups: Sequence[GroupSummary], runs: Sequence[RunSummary]) -> str:
 def describe_group(group: GroupSummary) -> str:
     """A group in a sentence: "stable 16/16 for 15 ps at 2000 K; drift 0.004 ± 0.001 meV/atom/ps"."""
     ended = group.n_stable + group.n_failed
-    parts = [f"stable {group.n_stable}/{ended} for {group.planned_ps:g} ps at {group.temperature_K:g} K"]
+    condition = f"{group.planned_ps:g} ps at {group.temperature_K:g} K"
+    parts = [f"stable {group.n_stable}/{ended} for {condition}" if ended else f"no run of {condition} has ended"]
     if group.median_time_to_failure_ps is not None:
         parts.append(f"half of them failed within {group.median_time_to_failure_ps:.3g} ps")
     if group.reasons:
