@@ -25,7 +25,6 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 GREY = "#6b7280"
 _DPI = 160
 _FORMATS = ("png", "pdf", "svg")
-_MAX_POINTS = 4000
 _HEXBIN_FROM = 3000
 
 
@@ -38,37 +37,6 @@ class ParityPanel(NamedTuple):
     predicted: Array
     groups: Array | None = None
     """A label per value (elements, for example) that chooses its colour; the shape of `reference`."""
-
-
-class Stage(NamedTuple):
-    """A stage of molecular dynamics as drawn on a common time axis."""
-
-    name: str
-    start_ps: float
-    end_ps: float
-
-
-class Trace(NamedTuple):
-    """One quantity of a run against time."""
-
-    label: str
-    time_ps: Array
-    values: Array
-    targets: Sequence[tuple[float, float, float]] = ()
-    """Dashed lines: from ps, to ps, value."""
-    note: str = ""
-
-
-class DriftPanel(NamedTuple):
-    """A conserved quantity of one stage with its fitted line."""
-
-    title: str
-    label: str
-    time_ps: Array
-    values: Array
-    slope: float
-    intercept: float
-    text: str
 
 
 class HistogramPanel(NamedTuple):
@@ -204,67 +172,6 @@ def _add_minutes(axes: Axes, epoch: Array, minutes: Array) -> None:
     top.tick_params(colors=GREY, labelsize=8)
 
 
-def time_traces(path: Path, traces: Sequence[Trace], stages: Sequence[Stage]) -> None:
-    """Quantities of a run against time, one above the other; stages are shaded in turn and named on top."""
-    figure = new_figure(9.0, 0.6 + 1.9 * max(1, len(traces)))
-    first: Axes | None = None
-    for position, trace in enumerate(traces):
-        axes = new_axes(figure, len(traces), 1, position, sharex=first)
-        first = first or axes
-        time, values = _thinned(trace.time_ps, trace.values)
-        axes.plot(time, values, color=COLORS[position % len(COLORS)], linewidth=0.9)
-        for begin, end, value in trace.targets:
-            axes.plot([begin, end], [value, value], color="black", linewidth=1.0, linestyle=(0, (5, 3)))
-        axes.set_ylabel(trace.label)
-        if trace.note:
-            axes.text(0.99, 0.04, trace.note, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color=GREY)
-        for number, stage in enumerate(stages):
-            if number % 2:
-                axes.axvspan(stage.start_ps, stage.end_ps, color="black", alpha=0.05, linewidth=0, zorder=0)
-        if position < len(traces) - 1:
-            axes.tick_params(labelbottom=False)
-        else:
-            axes.set_xlabel("time / ps")
-    if first is None:
-        _say(new_axes(figure, 1, 1, 0), "no rows")
-    else:
-        _name_stages(first, stages)
-    figure.align_ylabels()
-    save(figure, path)
-
-
-def _name_stages(axes: Axes, stages: Sequence[Stage]) -> None:
-    whole = max(stage.end_ps for stage in stages) - min(stage.start_ps for stage in stages)
-    axes.set_xlim(stages[0].start_ps, stages[0].start_ps + (whole or 1.0))
-    for stage in stages:
-        if len(stages) == 1 or stage.end_ps - stage.start_ps > 0.06 * whole:
-            middle = 0.5 * (stage.start_ps + stage.end_ps)
-            axes.text(
-                middle, 1.03, stage.name, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=9.5,
-                fontweight="bold", color=GREY,
-            )  # fmt: skip
-
-
-def drift_plot(path: Path, panels: Sequence[DriftPanel]) -> None:
-    """A conserved quantity against time with its least-squares line, one panel a stage."""
-    figure = new_figure(9.0, 3.3 * max(1, len(panels)))
-    for position, panel in enumerate(panels):
-        axes = new_axes(figure, len(panels), 1, position)
-        time, values = _thinned(panel.time_ps, panel.values - panel.intercept)
-        axes.plot(time, values, color=COLORS[5], linewidth=0.7, label="run")
-        ends = np.array([panel.time_ps[0], panel.time_ps[-1]])
-        axes.plot(ends, panel.slope * ends, color=COLORS[1], linewidth=2.0, label="least-squares line")
-        low, high = _padded(values)
-        axes.set_ylim(low, high + 0.28 * (high - low))  # room for the legend
-        axes.set_xlim(float(ends[0]), float(ends[1]))
-        axes.set_title(panel.title, loc="left")
-        axes.set_ylabel(panel.label)
-        axes.set_xlabel("time / ps")
-        axes.legend(loc="upper right", frameon=False, ncols=2)
-        _note(axes, panel.text)
-    save(figure, path)
-
-
 def histograms(path: Path, panels: Sequence[HistogramPanel], title: str = "") -> None:
     """Distributions side by side; see `draw_histogram`."""
     figure = new_figure(3.7 * max(1, len(panels)), 3.4)
@@ -344,12 +251,6 @@ def _padded(values: Array) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     pad = 0.05 * (high - low) or 0.5 * abs(high) or 1.0
     return low - pad, high + pad
-
-
-def _thinned(time: Array, values: Array) -> tuple[Array, Array]:
-    """At most some thousand points; more only make the file large."""
-    stride = max(1, math.ceil(len(time) / _MAX_POINTS))
-    return time[::stride], values[::stride]
 
 
 def save(figure: Figure, path: Path) -> None:
