@@ -162,7 +162,7 @@ def scan_bonds(calculator: Calculator, atoms: Atoms, *, most: int = MOST_BONDS, 
     if first.refusal:
         calculator.get_property("energy" if paths[0].has_energy else "forces", start)  # which raises it
         raise NotApplicable(f"the structure itself: {first.refusal}")
-    noise = noise_of(paths[0], chosen[0].length)
+    noise = noise_of(paths[0], 0.93 * chosen[0].length, 1.07 * chosen[0].length)
     curves = [
         _scan(path, bond, _room(start, bond, move, graph), noise)
         for path, bond, move in zip(paths, chosen, moves, strict=True)
@@ -400,8 +400,9 @@ def _bad_falls(way: Way, room: _Room) -> list[tuple[Kind, Fall]]:
     for outward in (False, True):
         for fall in way.falls(outward=outward):
             to_the_end = fall.bottom == (last if outward else 0)
-            if to_the_end and room.met[outward] and fall.top == way.origin:
-                continue  # its minimum lies where others are in the way
+            refused = way.curve.refused_above if outward else way.curve.refused_below
+            if to_the_end and (refused or (room.met[outward] and fall.top == way.origin)):
+                continue  # the end is one of the calculator, or the minimum lies where others are in the way
             if to_the_end:
                 kind: Kind = "dissociates" if outward else "no_wall"
             else:

@@ -179,7 +179,7 @@ def smoothness(path: Path, curve: Curve, noise: Noise) -> Smoothness:
     of_energy = shape.energy_jumps(path, curve, noise)
     of_force = shape.force_jumps(path, curve, noise)
     kinks = shape.force_kinks(path, curve, noise, of_energy + of_force)
-    return Smoothness(of_energy, of_force, kinks, shape.force_errors(curve, of_energy + of_force), noise)
+    return Smoothness(of_energy, of_force, kinks, shape.force_errors(path, curve, of_energy + of_force), noise)
 
 
 def judge(where: str, way: Way, smooth: Smoothness, bad_falls: Sequence[tuple[Kind, Fall]]) -> Verdict:

@@ -36,8 +36,8 @@ FAR_A = 6.0
 """Å, where a scan begins if the calculator does not say its cutoff."""
 BEYOND_A = 0.1
 """Å beyond the cutoff, so that what happens there is part of the scan."""
-STEP_A = 0.02
-STEP_OF_DISTANCE = 0.015
+STEP_A = 0.03
+STEP_OF_DISTANCE = 0.02
 """Steps are at most so large: Å, and a fraction of the distance, for walls get steep."""
 
 DIRECTION = np.array([0.48, 0.60, 0.64])
@@ -108,7 +108,7 @@ def scan_dimers(calculator: Calculator, atoms: Atoms) -> DimerScan:
     """Bring two atoms of each pair of elements together in empty space, and look at energy and force on the way.
 
     From the cutoff of the calculator, or 6 Å if it does not say one, to 0.3 times the sum of covalent radii, in steps
-    of at most 0.02 Å and 1.5 %.  The energy may rise once, fall into one well, and then has to rise to the end.
+    of at most 0.03 Å and 2 %.  The energy may rise once, fall into one well, and then has to rise to the end.
 
     Parameters
     ----------
@@ -136,7 +136,9 @@ def scan_dimers(calculator: Calculator, atoms: Atoms) -> DimerScan:
         if first.refusal:
             refused[name] = first.refusal
             continue
-        noise = noise_of(path, float(grid[0])) if noise is None else noise
+        if noise is None:
+            bond = float(covalent_radii[list(pair)].sum())
+            noise = noise_of(path, 0.93 * bond, 1.07 * bond)
         curves.append(_scan(path, pair, name, grid, noise, cutoff))
     if noise is None:
         raise NotApplicable(f"the calculator takes no dimers ({next(iter(refused.values()))})")
@@ -196,6 +198,8 @@ def _bad_falls(way: Way, found: list[Fall], no_bond: float) -> list[tuple[Kind, 
     bad: list[tuple[Kind, Fall]] = []
     for number, fall in enumerate(found):
         too_close = way.curve.distance[fall.bottom] < no_bond
+        if fall.bottom == 0 and way.curve.refused_below:
+            continue  # the end is one of the calculator
         if fall.bottom == 0:
             bad.append(("no_wall", fall))
         elif too_close and way.work[fall.bottom] < 0.0:

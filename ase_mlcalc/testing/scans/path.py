@@ -84,16 +84,24 @@ class Noise(NamedTuple):
     """eV/Å"""
 
 
-def noise_of(path: Path, distance: float) -> Noise:
-    """Scatter of energy and force about smooth lines through a few points within 1e-4 Å."""
-    steps = np.linspace(-1.0, 1.0, 9)
-    energies, forces = path.along(distance + 5e-5 * steps)
-    return Noise(_scatter(steps, energies, 2), _scatter(steps, forces, 1))
+def noise_of(path: Path, *distances: float) -> Noise:
+    """Scatter of energy and force about smooth curves through points within 0.01 Å of each distance; the smallest.
+
+    At several distances, so that a jump at one of them is not taken for noise; on slopes, because energies that are
+    rounded do not change at all at a minimum.
+    """
+    steps = np.linspace(-1.0, 1.0, 15) + 0.02 * np.cos(np.arange(15.0) ** 2)
+    found = []
+    for distance in distances:
+        energies, forces = path.along(distance + 0.01 * steps)
+        found.append((_scatter(steps, energies, 4), _scatter(steps, forces, 4)))
+    smallest = np.min(found, axis=0)
+    return Noise(*np.where(np.isfinite(smallest), smallest, 0.0).tolist())
 
 
 def _scatter(x: Array, y: Array, degree: int) -> float:
     if not np.isfinite(y).all():
-        return 0.0
+        return np.inf
     # without its mean, which may be many orders of magnitude larger
     left = (y - y.mean()) - np.polyval(np.polyfit(x, y - y.mean(), degree), x)
     return float(np.sqrt((left**2).sum() / (len(x) - degree - 1)))

@@ -34,6 +34,7 @@ _STANDS_OUT = 4.0
 _MOST_ZOOMS = 4
 _PARTS, _LEVELS = 8, 3
 _SIGMAS = 6.0
+_DOUBTFUL, _MOST_DIVIDED = 0.005, 20
 
 
 class Jump(NamedTuple):
@@ -111,14 +112,32 @@ def force_kinks(path: Path, curve: Curve, noise: Noise, known: list[Jump]) -> li
     return found
 
 
-def force_errors(curve: Curve, jumps: list[Jump]) -> Array:
-    """(K - 1,) eV/Å, mean of F + dE/dr over each interval; NaN where E or F jumps, or one of them is not there."""
+def force_errors(path: Path, curve: Curve, jumps: list[Jump]) -> Array:
+    """(K - 1,) eV/Å, mean of F + dE/dr over each interval; NaN where E or F jumps, or one of them is not there.
+
+    Intervals that look wrong are divided, the worst first, until one of them stays as wrong: an integral over a narrow
+    feature is only inaccurate.
+    """
+    r = curve.distance
     if not (curve.has_energy and curve.has_forces):
-        return np.full(len(curve.distance) - 1, np.nan)
-    error = _residual(curve) / np.diff(curve.distance)
+        return np.full(len(r) - 1, np.nan)
+    error = _residual(curve) / np.diff(r)
     for jump in jumps:
-        k = int(np.searchsorted(curve.distance, jump.distance)) - 1
+        k = int(np.searchsorted(r, jump.distance)) - 1
         error[max(k - 1, 0) : k + 2] = np.nan
+    relative = np.nan_to_num(np.abs(error)) / np.maximum(0.5 * np.abs(curve.force[1:] + curve.force[:-1]), 1.0)
+    suspects = [k for k in np.argsort(-relative).tolist() if relative[k] > _DOUBTFUL]
+    for number, k in enumerate(suspects):
+        if number == _MOST_DIVIDED:
+            error[suspects[number:]] = np.nan
+            break
+        x = np.linspace(r[k], r[k + 1], 5)
+        fine = Curve(x, *path.along(x), "", "")
+        divided = float(_residual(fine).sum() / (x[-1] - x[0]))
+        confirmed = abs(divided) > 0.5 * abs(error[k])
+        error[k] = divided
+        if confirmed:
+            break
     return error
 
 
@@ -187,8 +206,9 @@ def _jumps(
 
 def _zoomed(path: Path, low: float, high: float, changes: Callable[[Array, Array, Array], Array]) -> Jump | None:
     """The change that stands out most in an interval, after zooming into it."""
-    size = 0.0
+    size = before = 0.0
     for _ in range(_LEVELS):
+        before = size
         x = np.linspace(low, high, _PARTS + 1)
         energy, force = path.along(x)
         change = changes(x, energy, force)
@@ -197,14 +217,15 @@ def _zoomed(path: Path, low: float, high: float, changes: Callable[[Array, Array
         excess = change - np.median(change)
         k = int(np.abs(excess).argmax())
         size, low, high = float(excess[k]), float(x[k]), float(x[k + 1])
-    return Jump(0.5 * (low + high), size)
+    return Jump(0.5 * (low + high), size) if abs(size) > 0.5 * abs(before) else None
 
 
 def _kink(path: Path, low: float, high: float, noise: Noise) -> Jump | None:
     """The largest jump of the slope of the force in an interval, if there is one."""
-    size = width = 0.0
+    size = before = width = 0.0
     middle = 0.5 * (low + high)
     for _ in range(_LEVELS + 1):
+        before = size
         x = np.linspace(low, high, _PARTS + 1)
         _, force = path.along(x)
         width = float(x[1] - x[0])
@@ -213,8 +234,9 @@ def _kink(path: Path, low: float, high: float, noise: Noise) -> Jump | None:
             return None
         excess = change - np.median(change)
         k = int(np.abs(excess).argmax())
-        size, middle = float(excess[k]), float(x[k + 1])
+        # a kink between two points shows at both
+        size, middle = float(excess[max(k - 1, 0) : k + 2].sum()), float(x[k + 1])
         # two intervals that meet at the kink, and so that it stays inside
         low, high = float(x[k]), float(x[k + 2])
     floor = max(KINK_FLOOR_EV_PER_A2, _SIGMAS * 2 * noise.force / width)
-    return Jump(middle, size) if abs(size) > floor else None
+    return Jump(middle, size) if abs(size) > max(floor, 0.5 * abs(before)) else None
