@@ -1,13 +1,15 @@
 """How much faster a study on several cores is than the same runs one after another.
 
 The runs are made twice: by a loop in this process, with one thread and a calculator that is made once, and by
-``run_study`` with worker processes, whose start is counted.  Both have to write the same bytes.  A machine that is busy
-with other work gives a ratio that says nothing, so the load before each part is printed with it.
+``run_study`` with worker processes, whose start is counted.  Both have to write the same bytes.  On a machine that is
+busy with other work the ratio of wall times says little, so the load before each part is printed with it, and the ratio
+that processor times give if each worker had a core of its own and an equal share of the work.
 """
 
 import argparse
 import json
 import os
+import resource
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -26,9 +28,12 @@ from ase_mlcalc.study.plan import plan
 
 
 class Timing(NamedTuple):
-    """Wall time of all runs."""
+    """What all runs took."""
 
     seconds: float
+    """Wall time."""
+    cpu_seconds: float
+    """Processor time of all processes."""
     load: float
     """Mean number of processes that wanted to run in the minute before."""
 
@@ -55,13 +60,13 @@ def study(folder: Path, atoms: Atoms, calculator: str, runs: int, time_ps: float
 
 def one_after_another(job: StudyJob) -> Timing:
     """All runs in this process."""
-    load, begin = os.getloadavg()[0], time.perf_counter()
+    load, begin, spent = os.getloadavg()[0], time.perf_counter(), time.process_time()
     runs = plan(job)
     calculator = make_calculator(runs[0].job.job)
     for run in runs:
         calculator.reset()
         run_job(run.job, calculator=calculator, progress=False)
-    return Timing(time.perf_counter() - begin, load)
+    return Timing(time.perf_counter() - begin, time.process_time() - spent, load)
 
 
 def side_by_side(job: StudyJob) -> Timing:
@@ -69,9 +74,10 @@ def side_by_side(job: StudyJob) -> Timing:
     load, begin = os.getloadavg()[0], time.perf_counter()
     summary = run_study(job, progress=False)
     seconds = time.perf_counter() - begin
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     if not all(run.status == "stable" for run in summary.runs):
         raise SystemExit(f"not all runs were made: {summary.verdict}")
-    return Timing(seconds, load)
+    return Timing(seconds, children.ru_utime + children.ru_stime, load)
 
 
 def same_bytes(job: StudyJob, other: StudyJob) -> bool:
@@ -99,12 +105,23 @@ def main() -> None:
     alone = one_after_another(jobs[0])
     together = side_by_side(jobs[1])
     ratio = alone.seconds / together.seconds
-    table = Table("", "s", "load before", title=f"{arguments.runs} runs, {os.cpu_count()} cores", title_justify="left")
-    table.add_row("one after another", f"{alone.seconds:.1f}", f"{alone.load:.1f}")
-    table.add_row(f"study, {arguments.workers} workers", f"{together.seconds:.1f}", f"{together.load:.1f}")
-    table.caption = f"{ratio:.2f} times faster; same bytes: {same_bytes(*jobs)}"
+    of_cores = alone.cpu_seconds * arguments.workers / together.cpu_seconds
+    table = Table(
+        "",
+        "s",
+        "processor s",
+        "load before",
+        title=f"{arguments.runs} runs, {os.cpu_count()} cores",
+        title_justify="left",
+    )
+    table.add_row("one after another", f"{alone.seconds:.1f}", f"{alone.cpu_seconds:.1f}", f"{alone.load:.1f}")
+    name = f"study, {arguments.workers} workers"
+    table.add_row(name, f"{together.seconds:.1f}", f"{together.cpu_seconds:.1f}", f"{together.load:.1f}")
+    equal = same_bytes(*jobs)
+    table.caption = f"{ratio:.2f} times faster, {of_cores:.2f} by processor times; same bytes: {equal}"
     Console().print(table)
-    found = {"alone": alone._asdict(), "together": together._asdict(), "ratio": ratio, "same_bytes": same_bytes(*jobs)}
+    found = {"ratio": ratio, "ratio_by_processor_time": of_cores, "same_bytes": equal}
+    found |= {"alone": alone._asdict(), "together": together._asdict()}
     write_text(arguments.out / "study_speed.json", json.dumps(found, indent=1) + "\n")
 
 

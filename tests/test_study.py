@@ -511,6 +511,7 @@ def test_scores_are_ranked_against_survival():
     assert summary_of_models({"a": 9.0, "b": 6.0}, {"a": 0.0, "b": 0.1}) == [], "two models rank nothing"
     assert summary_of_models({"a": 9.0, "b": 9.0, "c": 9.0}, {"a": 0.0, "b": 0.1, "c": 1.0}) == []
     assert summary_of_models({"a": 9.0, "b": 6.0, "c": 3.0}, {"a": 0.0, "b": 0.1, "c": None}) == []
+    assert summary_of_models({"a": 9.0, "b": 6.0, "c": 3.0}, {"a": 1e-14, "b": 2e-14, "c": 3e-14}) == [], "rounding"
 
 
 # ----- the command line -----

@@ -22,6 +22,8 @@ from ase_mlcalc.testing.scans.checks import scan_scores
 
 MIN_MODELS = 3
 """Fewer cannot be ranked to any purpose."""
+DECIMALS = 6
+"""Of scores in eV and eV/Å: what is equal to these is a tie, not a ranking of rounding errors."""
 MOST_LISTED = 7
 """Up to so many models, all orders are listed for the p-value."""
 
@@ -79,7 +81,7 @@ def predictors(scans: Sequence[Scan], groups: Sequence[GroupSummary]) -> list[Pr
         own = [scan for scan in scans if scan.structure == structure]
         for score in dict.fromkeys(name for scan in own for name in scan.scores):
             pairs = [(scan.scores.get(score), _survival(groups, scan)) for scan in own]
-            known = np.array([pair for pair in pairs if None not in pair], dtype=float)
+            known = np.round(np.array([pair for pair in pairs if None not in pair], dtype=float), DECIMALS)
             if len(known) < MIN_MODELS or (np.ptp(known, axis=0) == 0.0).any():
                 continue
             correlation, p_value = rank_correlation(known[:, 0], known[:, 1])
