@@ -294,6 +294,22 @@ def test_broken_bonds_have_hysteresis():
     assert not looks(watch("fragments", methane), stretched(methane, 0, 3, [1.09, 1.9, 1.2, 1.9, 1.2, 1.9, 1.2]))
 
 
+def test_new_bonds_have_hysteresis():
+    pair = molecule("CH3") + molecule("CH3")
+    pair.positions[4:, 2] += 3.0
+
+    def approach(distances):
+        for distance in distances:
+            frame = pair.copy()
+            frame.positions[4:, 2] += distance - 3.0
+            yield frame
+
+    ((at, (alarm,)),) = looks(watch("fragments", pair), approach([3.0, 1.6, 1.9, 2.1, 3.0])).items()
+    assert (at, alarm.moment.number) == (3, 1)  # at 1.9 and 2.1 Å it still is a bond
+    assert alarm.detail.startswith("C0 and C4 of two molecules")
+    assert not looks(watch("fragments", pair), approach([3.0, 1.9, 1.9, 1.9, 1.9]))
+
+
 def test_ring_that_opens_is_still_one_molecule_and_pieces_are_named():
     ring = molecule("C3H6_D3h")
     opened = ring.copy()
