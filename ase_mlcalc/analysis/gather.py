@@ -19,9 +19,9 @@ from ase_mlcalc.errors import ConfigError, DataError
 
 Array = NDArray[np.float64]
 
-MAX_DISTANCES = 1_000_000_000
-"""That are computed for structure, in `MIN_FRAMES` to `MAX_FRAMES` frames: 70 of 1000 atoms of water, 2000 of 192.  Ten
-seconds."""
+MAX_DISTANCES = 500_000_000
+"""That are computed for structure, or twice as many, in at least `MIN_FRAMES` frames: 50 to 100 of 1000 atoms of water,
+1000 to 2000 of 192.  Five to twenty seconds."""
 MAX_FRAMES = 20_000
 MIN_FRAMES = 50
 MAX_SERIES = 5_000_000
@@ -152,7 +152,7 @@ class _Collector:
         # structure: every stride-th frame
         self._stride = 1
         cost = distances_per_frame(len(first), np.asarray(first.cell), np.asarray(first.pbc), r_max)
-        self._most_frames = int(np.clip(MAX_DISTANCES // max(1, cost), MIN_FRAMES, MAX_FRAMES))
+        self._least_frames = int(np.clip(MAX_DISTANCES // max(1, cost), MIN_FRAMES, MAX_FRAMES))
         self._sampled: list[tuple[Array, Array]] = []
         # motion: the atoms `_kept`
         self._kept = np.arange(len(first))
@@ -190,7 +190,7 @@ class _Collector:
         if self.n_frames % self._stride:
             return
         self._sampled.append((frame.positions.copy(), np.asarray(frame.cell).copy()))
-        if len(self._sampled) >= 2 * self._most_frames:
+        if len(self._sampled) == 2 * self._least_frames:
             self._sampled = self._sampled[::2]
             self._stride *= 2
 
@@ -257,11 +257,9 @@ class _Collector:
         )
 
     def _samples(self) -> Samples:
-        stride = math.ceil(len(self._sampled) / self._most_frames)
-        chosen = self._sampled[::stride]
-        if len(chosen) < self.n_frames:
-            self.notes.append(f"structure is measured on {len(chosen)} of {self.n_frames} frames, evenly spread")
-        positions, cells = zip(*chosen, strict=True)
+        if len(self._sampled) < self.n_frames:
+            self.notes.append(f"structure is measured on {len(self._sampled)} of {self.n_frames} frames, evenly spread")
+        positions, cells = zip(*self._sampled, strict=True)
         return Samples(np.array(positions), np.array(cells))
 
     def _translations(self) -> int:
@@ -306,10 +304,13 @@ class _Collector:
         step_ps = (times[stretch[-1]] - times[stretch[0]]) / (len(stretch) - 1) if len(stretch) > 1 else 0.0
         if step_ps <= 0.0:
             return None
+        positions = np.array([self._paths[k] for k in stretch])
+        self._paths = []  # or everything would be there twice
         velocities = None
         if self._velocities is not None and self._moved:
             velocities = np.array([self._velocities[k] for k in stretch])
-        return Series(1000.0 * step_ps, np.array([self._paths[k] for k in stretch]), velocities, self._kept)
+            self._velocities = []
+        return Series(1000.0 * float(step_ps), positions, velocities, self._kept)
 
 
 def _regular(times: Array) -> NDArray[np.int64]:

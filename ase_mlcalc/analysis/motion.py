@@ -65,7 +65,7 @@ FOLDED = 1.25
 """Velocities whose spectrum says that atoms move farther between frames than they do, squared."""
 TOP_BAND, MOST_IN_TOP_BAND = 0.8, 0.02
 """From which part of the highest wavenumber on there should be at most which part of the power."""
-_CHUNK_VALUES = 4_000_000
+_CHUNK_VALUES = 1_000_000
 """Values that are Fourier transformed at once."""
 
 

@@ -89,14 +89,23 @@ def draw_observables(
 def pair_panels(mine: Observables, reference: Observables | None) -> list[Panel]:
     """g(r) of each pair, or the density of distances, with the end of bonds."""
     panels = []
+    end = _farthest(mine)
     for name, curve in mine.pairs.items():
         other = None if reference is None else reference.pairs.get(name)
         other = other if other is None or other.y_axis == curve.y_axis else None
         mark = mine.bond_cutoffs_A.get(name)
         top, note = _without_first_peak(curve, mark)
         level = 1.0 if mine.rdf is not None else None
-        panels.append(Panel(name, curve, other, x_range=(0.0, R_MAX_A), mark=mark, y_top=top, level=level, note=note))
+        panels.append(Panel(name, curve, other, x_range=(0.0, end), mark=mark, y_top=top, level=level, note=note))
     return panels
+
+
+def _farthest(observables: Observables) -> float:
+    """Å, up to where there are distances: all over in periodic structures, to its size in a molecule."""
+    h = observables.h_of_r
+    if h is None or observables.open_directions == 0:
+        return R_MAX_A
+    return min(R_MAX_A, 1.1 * float(h.x[np.flatnonzero(h.y)[-1]]))
 
 
 def _without_first_peak(curve: Curve, end: float | None) -> tuple[float | None, str]:
@@ -146,9 +155,8 @@ def h_panels(mine: Observables, reference: Observables | None) -> list[Panel]:
     """h(r) alone."""
     if mine.h_of_r is None:
         return []
-    return [
-        Panel("h(r): all pairs", mine.h_of_r, None if reference is None else reference.h_of_r, x_range=(0.0, R_MAX_A))
-    ]
+    other = None if reference is None else reference.h_of_r
+    return [Panel("h(r): all pairs", mine.h_of_r, other, x_range=(0.0, _farthest(mine)))]
 
 
 def msd_panels(mine: Observables, reference: Observables | None) -> list[Panel]:
@@ -268,4 +276,5 @@ def _limit(axes: Axes, panel: Panel) -> None:
     if panel.note:
         low, high = axes.get_ylim()
         axes.set_ylim(low, high + 0.12 * (high - low) * (1 + panel.note.count("\n")))
-        axes.text(0.03, 0.97, panel.note, transform=axes.transAxes, va="top", fontsize=8.5, color=GREY)
+        x, side = (0.97, "right") if panel.mark is not None else (0.03, "left")  # beside the peak that it is about
+        axes.text(x, 0.97, panel.note, transform=axes.transAxes, va="top", ha=side, fontsize=8.5, color=GREY)
