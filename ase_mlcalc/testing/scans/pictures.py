@@ -127,7 +127,7 @@ def _limits(above: Axes, below: Axes, curves: Sequence[BondCurve | Dimer], energ
     pad = 0.08 * (highest - lowest)
     above.set_ylim(lowest - pad, highest + pad)
     shown = [
-        curve.force[(energy <= 2 * REACH_EV) & (energy >= lowest)]
+        curve.force[(energy <= 0.6 * WALL_EV) & (energy >= lowest)]
         for curve, energy in zip(curves, energies, strict=True)
     ]
     values = np.concatenate([*shown, [0.0]])
@@ -142,7 +142,7 @@ def _mark(axes: Axes, distance: Array, values: Array, defect: Defect) -> None:
     color = FAILURE if defect.serious else GREY
     middle = 0.5 * (defect.from_A + defect.to_A)
     if defect.to_A - defect.from_A > 5e-4:
-        axes.axvspan(defect.from_A, defect.to_A, color=color, alpha=0.10, linewidth=0)
+        axes.axvspan(defect.from_A, defect.to_A, color=color, alpha=0.07, linewidth=0)
     low, high = axes.get_ylim()
     height = float(np.clip(np.interp(middle, distance, values), low + 0.03 * (high - low), high - 0.03 * (high - low)))
     size = 13 if MARKERS[defect.kind] == "|" else 7
