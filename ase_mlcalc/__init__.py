@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ase_mlcalc.graph import Graph
     from ase_mlcalc.md.config import MDConfig
     from ase_mlcalc.md.run import run_md
-    from ase_mlcalc.memory import use_large_pages
+    from ase_mlcalc.memory import keep_memory, use_large_pages
     from ase_mlcalc.model import Model, ModelConfig
     from ase_mlcalc.potential import Baseline, Derived
     from ase_mlcalc.properties import Properties
@@ -40,6 +40,7 @@ _WHERE = {
     "check_calculator": "testing",
     "check_model": "testing",
     "check_stresses": "testing",
+    "keep_memory": "memory",
     "load": "checkpoint",
     "read_frames": "data.read",
     "run_md": "md.run",
@@ -65,6 +66,7 @@ __all__ = [
     "check_calculator",
     "check_model",
     "check_stresses",
+    "keep_memory",
     "load",
     "read_frames",
     "run_md",

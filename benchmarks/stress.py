@@ -28,7 +28,7 @@ from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.data.sets import water16
 from ase_mlcalc.files import atomic_path, write_text
 from ase_mlcalc.graph import Graph, from_atoms
-from ase_mlcalc.memory import SWITCH
+from ase_mlcalc.memory import SWITCH, keep_memory
 from ase_mlcalc.model import lookup
 from ase_mlcalc.plots import COLORS
 from ase_mlcalc.potential import Derived, edge_gradient
@@ -86,6 +86,7 @@ def definitions(name: str, seconds: float) -> dict[str, float]:
 
 def one_size(name: str, n_atoms: int, seconds: float) -> dict[str, float]:
     """Milliseconds of ``get_stresses`` at a new geometry, and the growth of peak memory, for one size."""
+    keep_memory()  # as the command line runs
     potential = potential_of(name)
     small = water(48)
     small.calc = MLCalculator(potential)

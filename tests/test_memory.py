@@ -1,5 +1,6 @@
 """Large pages: asked for before torch makes its first tensor, there are few of them."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,35 @@ def test_a_script_that_comes_too_late_is_told(monkeypatch):
 
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     assert not use_large_pages()
+
+
+KEPT = """
+import resource, sys
+import ase_mlcalc
+
+if sys.argv[1] == "kept":
+    assert ase_mlcalc.keep_memory()
+import torch
+
+
+def step():
+    arrays = [torch.ones(5_000_000) for _ in range(8)]
+
+
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the C library of GNU has the settings")
+def test_memory_is_kept_for_the_next_arrays(monkeypatch):
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
+    returned, kept = (
+        int(subprocess.run([sys.executable, "-c", KEPT, word], check=True, capture_output=True, text=True).stdout)  # noqa: S603
+        for word in ("returned", "kept")
+    )
+    assert kept < returned / 5

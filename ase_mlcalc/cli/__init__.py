@@ -15,7 +15,7 @@ from typing import Any, cast
 import typer
 
 from ase_mlcalc.errors import MLCalcError
-from ase_mlcalc.memory import use_large_pages
+from ase_mlcalc.memory import keep_memory, use_large_pages
 
 __all__ = ["main"]
 
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # the process is ours
         use_large_pages()
+        keep_memory()
         warnings.showwarning = _show_warning
     words = [word for word in given if word != "--debug"]  # allowed anywhere, also behind a verb
     try:

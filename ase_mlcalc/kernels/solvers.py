@@ -19,7 +19,7 @@ from torch import Tensor
 from ase_mlcalc.errors import ConfigError, NumericalError
 from ase_mlcalc.kernels import matern
 from ase_mlcalc.kernels.matern import Geometries
-from ase_mlcalc.kernels.memory import GB
+from ase_mlcalc.memory import GB
 
 COLUMN_SHARE = 0.1
 """Part of the columns that the preconditioner is made of, where memory allows."""

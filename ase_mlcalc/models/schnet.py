@@ -26,7 +26,7 @@ from torch.nn.functional import softplus
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model, NetworkConfig, SpeciesIndex
 from ase_mlcalc.nn.dense import dense
-from ase_mlcalc.nn.gather import of_neighbors
+from ase_mlcalc.nn.messages import MessageLayer
 from ase_mlcalc.nn.radial import GaussianBasis, envelope
 from ase_mlcalc.properties import Properties
 
@@ -48,7 +48,7 @@ class ShiftedSoftplus(nn.Module):
         return softplus(x) - math.log(2.0)
 
 
-class Interaction(nn.Module):
+class Interaction(MessageLayer):
     """One continuous-filter convolution with its atom-wise layers; returns what is added to the features."""
 
     def __init__(self, config: SchNetConfig) -> None:
@@ -63,10 +63,13 @@ class Interaction(nn.Module):
 
     def forward(self, x_nf: Tensor, basis_pk: Tensor, u_p: Tensor, graph: Graph) -> Tensor:
         """(N, F) features and (E, K) radial functions to (N, F)."""
-        w_pf = self.filter_net(basis_pk) * u_p
-        m_pf = of_neighbors(self.before(x_nf), graph) * w_pf
-        sum_nf = torch.zeros_like(x_nf).index_add(0, graph.centers, m_pf)
+        sum_nf = self.sum_messages(graph, self.before(x_nf), basis_pk, u_p)
         return self.after(sum_nf * self.scale)
+
+    def message(self, h_p: Tensor, *per_edge: Tensor) -> Tensor:
+        """(E, F) of neighbours, channel by channel times the filter of ``basis_pk`` and ``u_p``."""
+        basis_pk, u_p = per_edge
+        return h_p * (self.filter_net(basis_pk) * u_p)
 
 
 class SchNet(Model, name="schnet", outputs={"energies"}):

@@ -26,8 +26,8 @@ from ase_mlcalc.errors import DataError, NotFittedError, StructureError
 from ase_mlcalc.graph import Graph, collate
 from ase_mlcalc.kernels import inverse_distances
 from ase_mlcalc.kernels.fit import Fit, Molecules, Settings, best_fit
-from ase_mlcalc.kernels.memory import GB, available_bytes
 from ase_mlcalc.kernels.symmetry import find_symmetries
+from ase_mlcalc.memory import GB, available_bytes
 from ase_mlcalc.model import Model, MoleculeConfig
 from ase_mlcalc.properties import Properties
 

@@ -10,9 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ase_mlcalc.graph import Graph
-from ase_mlcalc.nn.gather import of_neighbors
 from ase_mlcalc.nn.irreps import IrrepsLinear, IrrepsProduct, SphericalHarmonics, degree_of_components
+from ase_mlcalc.nn.messages import MessageLayer
 from ase_mlcalc.nn.radial import BesselBasis, envelope
+
+ATOMS_AT_ONCE = 512
+EDGES_AT_ONCE = 65536
+"""Arrays of some hundred numbers a row stay below 32 MB; the system hands larger ones out and clears them each time."""
 
 
 def expand_edges(
@@ -42,9 +46,10 @@ class Density(nn.Module):
     def forward(self, graph: Graph, species_n: Tensor, b_pr: Tensor, y_pk: Tensor) -> Tensor:
         """((l_max + 1)², N, features)."""
         n_atoms, n_radial, n_components = graph.n_atoms, b_pr.shape[1], y_pk.shape[1]
-        term_p = (y_pk[:, :, None] * b_pr[:, None, :]).flatten(1)
         slot_p = graph.centers * self.n_species + species_n[graph.neighbors]
-        summed = term_p.new_zeros(n_atoms * self.n_species, n_components * n_radial).index_add(0, slot_p, term_p)
+        summed = b_pr.new_zeros(n_atoms * self.n_species, n_components * n_radial)
+        for slot, y, b in zip(*(values.split(EDGES_AT_ONCE) for values in (slot_p, y_pk, b_pr)), strict=True):
+            summed = summed.index_add(0, slot, (y[:, :, None] * b[:, None, :]).flatten(1))
         by_degree = summed.view(n_atoms, self.n_species, n_components, n_radial).permute(2, 0, 1, 3).flatten(2)
         gain = self.gain(species_n).view(n_atoms, -1, self.embedding.embedding_dim).transpose(0, 1)
         x = self.mix(by_degree) * self.scale * gain.index_select(0, self.get_buffer("degree"))
@@ -64,6 +69,10 @@ class AtomBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """((l_max + 1)², N, features) to ((l_out + 1)², N, features)."""
+        parts = [self._at_once(part) for part in x.split(ATOMS_AT_ONCE, dim=1)]
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    def _at_once(self, x: Tensor) -> Tensor:
         degree = self.get_buffer("degree")
         left, right = self.factors(x).chunk(2, dim=2)
         x = x[: len(degree)] + 0.5 * self.product(left, right)
@@ -73,7 +82,7 @@ class AtomBlock(nn.Module):
         return x + times * gates.index_select(0, degree)
 
 
-class Interaction(nn.Module):
+class Interaction(MessageLayer):
     """Messages between neighbours, then an `AtomBlock`."""
 
     def __init__(
@@ -91,15 +100,18 @@ class Interaction(nn.Module):
 
     def forward(self, graph: Graph, x: Tensor, b_pr: Tensor, y_pk: Tensor) -> Tensor:
         """((l_max + 1)², N, features) to ((l_out + 1)², N, features)."""
-        degree = self.get_buffer("degree")
         h = self.down(x).transpose(0, 1).contiguous()  # atoms first: rows are gathered and summed
-        h_p = of_neighbors(h, graph)
+        summed = self.sum_messages(graph, h, b_pr, y_pk)
+        return self.atoms(x + self.up(summed.transpose(0, 1) * self.scale))
+
+    def message(self, h_p: Tensor, *per_edge: Tensor) -> Tensor:
+        """(E, (l_max + 1)², edge_features) with ``b_pr`` and ``y_pk`` to the same shape."""
+        b_pr, y_pk = per_edge
+        degree = self.get_buffer("degree")
         weights = self.radial_weights(b_pr).view(-1, 2 * self.l_max + 1, self.channels)
         of_place = weights[:, : self.l_max + 1].index_select(1, degree) * y_pk[:, :, None] * h_p[:, :1]
         of_turn = weights[:, self.l_max + 1 :].index_select(1, degree[1:] - 1) * h_p[:, 1:]
-        messages = torch.cat([of_place[:, :1], of_place[:, 1:] + of_turn], dim=1)
-        summed = torch.zeros_like(h).index_add(0, graph.centers, messages)
-        return self.atoms(x + self.up(summed.transpose(0, 1) * self.scale))
+        return torch.cat([of_place[:, :1], of_place[:, 1:] + of_turn], dim=1)
 
 
 def atom_layers(

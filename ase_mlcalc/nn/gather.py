@@ -1,5 +1,6 @@
 """What an atom sees of its neighbours: the one place where features travel from atom to atom."""
 
+import torch
 from torch import Tensor
 
 from ase_mlcalc.graph import Graph
@@ -25,8 +26,13 @@ def of_neighbors(x: Tensor, graph: Graph, dim: int = 0) -> Tensor:
     (..., E, ...)
     """
     x_p = x.index_select(dim, graph.neighbors)
-    if graph.gauge is None:
+    q_r_p = gauge_of_edges(graph, x_p.dtype)
+    if q_r_p is None:
         return x_p
-    q_r_p = graph.vectors.detach() @ graph.gauge.to(x_p.dtype)
     q_r_p = q_r_p.view([-1 if axis == dim % x_p.ndim else 1 for axis in range(x_p.ndim)])
     return x_p - (x_p - x_p.detach()) * q_r_p
+
+
+def gauge_of_edges(graph: Graph, dtype: torch.dtype) -> Tensor | None:
+    """(E,) q · r_ij, by which `of_neighbors` takes from gradients; ``None`` where nothing is taken."""
+    return None if graph.gauge is None else graph.vectors.detach() @ graph.gauge.to(dtype)
