@@ -130,6 +130,17 @@ def test_water():
     assert found.coordination_means()["H around O"] == pytest.approx((2.0, 0.0))
 
 
+def test_angles_between_different_ends():
+    """Named by atomic number, whatever the order in the file."""
+    linear, bent = [[0.0, 0, 0], [1.5, 0, 0], [2.7, 0, 0]], [[0.0, 0, 0], [1.5, 0, 0], [1.5, 1.2, 0]]
+    found = measure_observables(
+        [Atoms("SCO", linear), Atoms("SCO", bent)], bond_cutoffs_A={"C-S": 1.7, "C-O": 1.4, "O-S": 0.5}
+    )
+    assert list(found.angles) == ["O-C-S"]
+    np.testing.assert_allclose(found.angles["O-C-S"].y[[45, 89]], 0.25)  # halves of 2 degrees
+    assert found.coordination_means()["C around S"][0] == 1.0
+
+
 def test_angles_of_a_gas_are_uniform_on_the_sphere():
     found = measure_observables(gas(200, "Ar40"), bond_cutoffs_A={"Ar-Ar": 4.0})
     angles = found.angles["Ar-Ar-Ar"]

@@ -182,7 +182,7 @@ def describe_diffusion(fit: Diffusion) -> str:
     value, stderr = 1e5 * fit.D_cm2_per_s, 1e5 * fit.stderr_cm2_per_s
     digits = 2 if not stderr > 0.0 else min(6, max(0, 1 - math.floor(math.log10(stderr))))
     text = f"D = ({value:.{digits}f} ± {stderr:.{digits}f})·10⁻⁵ cm²/s"
-    return text if fit.diffusive else f"{text}\nnot diffusive (yet): {why_not_diffusive(fit)}"
+    return text if fit.diffusive else f"{text}\nnot diffusive (yet): MSD ~ t^{fit.exponent:.1f}"
 
 
 def why_not_diffusive(fit: Diffusion) -> str:
@@ -211,8 +211,8 @@ def draw_panels(path: Path, panels: Sequence[Panel], names: tuple[str, str]) -> 
     """Draw panels in rows of three."""
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = new_figure(4.2 * columns + (1.6 if columns == 1 else 0.0), 3.1 * rows)
     legend = any(panel.reference is not None for panel in panels)
+    figure = new_figure(4.2 * columns + (1.6 if columns == 1 else 0.0), 3.1 * rows + 0.3 * legend)
     for position, panel in enumerate(panels):
         axes = new_axes(figure, rows, columns, position)
         _draw(axes, panel, names)
@@ -221,9 +221,10 @@ def draw_panels(path: Path, panels: Sequence[Panel], names: tuple[str, str]) -> 
         axes.set_title(panel.title, fontsize=10)
         axes.set_xlabel(str(curve.x_axis))
         axes.set_ylabel(str(curve.y_axis))
-        if legend and position == 0:
-            handles, words = axes.get_legend_handles_labels()
-            axes.legend(handles[::-1], words[::-1], loc="best", frameon=False, fontsize=9)  # drawn last, named first
+    if legend:
+        handles, words = figure.axes[0].get_legend_handles_labels()
+        # drawn last, named first
+        figure.legend(handles[::-1], words[::-1], loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     save(figure, path)
 
 
