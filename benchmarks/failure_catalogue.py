@@ -90,7 +90,8 @@ class Springs(Calculator):
         self.lengths = np.linalg.norm(shape.positions[self.second] - shape.positions[self.first], axis=1)
         hydrogens = (shape.numbers[self.first] == 1).astype(int) + (shape.numbers[self.second] == 1)
         self.bonded = self.lengths < np.array([1.7, 1.2, 0.9])[hydrogens]
-        self.stiffness = np.where(self.lengths < 3.2, stiffness, 0.0)
+        # also between atoms far apart: without, a hydrogen atom can turn into another, which `distances` does find
+        self.stiffness = np.where(self.lengths < 3.2, stiffness, 0.3 * stiffness)
 
     def calculate(self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes) -> None:
         """Energy and forces of all pairs."""
