@@ -277,6 +277,17 @@ def test_sigkill_at_random_moments(tmp_path, name):
     assert record(tmp_path / "cut") == record(tmp_path / "whole")
 
 
+def test_calculators_with_endless_parameters_are_known_again(tmp_path):
+    results = []
+    for _ in range(2):
+        atoms = bulk("Cu", cubic=True)
+        atoms.calc = EMT()
+        atoms.calc.parameters["limit"] = np.inf
+        results.append(run_md(atoms, MDConfig(time_ps=0.002), tmp_path, progress=False))
+    assert results[0] == results[1]
+    assert results[1].identity["calculator"]["parameters"]["limit"] == "Infinity"
+
+
 def test_molecules_with_velocities_to_keep(tmp_path):
     atoms = molecule("CH3CH2OH")
     atoms.calc = EMT()

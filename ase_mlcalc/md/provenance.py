@@ -73,7 +73,8 @@ def identify_calculator(calculator: BaseCalculator) -> dict[str, Any]:
     if isinstance(calculator, EnsembleCalculator):
         return {"class": name, "members": [identify_calculator(each) for each in calculator.calculators]}
     parameters = getattr(calculator, "parameters", None)  # not every calculator has any
-    return {"class": name, "parameters": json.loads(json.dumps(dict(parameters or {}), default=_plain, sort_keys=True))}
+    text = json.dumps(dict(parameters or {}), default=_plain, sort_keys=True)
+    return {"class": name, "parameters": json.loads(text, parse_constant=str)}  # JSON has no Inf and NaN
 
 
 def identify_structure(atoms: Atoms) -> str:
