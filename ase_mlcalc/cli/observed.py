@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ase_mlcalc.analysis import ComparisonRow, Observables, TrajectoryFile, compare_observables, measure_observables
-from ase_mlcalc.analysis.compare import Distance
 from ase_mlcalc.analysis.observables import KINDS
 from ase_mlcalc.analysis.observables_plots import why_not_diffusive
 from ase_mlcalc.config import apply_overrides
@@ -58,35 +58,33 @@ def describe(found: Observables) -> list[str]:
 
 def scalars_table(found: Observables) -> Table:
     """Coordination numbers and diffusion coefficients with standard errors."""
-    table = Table("quantity", "", "value", "unit", "", title_justify="left")
+    table = Table("quantity", "", "value", "", title_justify="left", box=SIMPLE_HEAD)
     for name, (mean, stderr) in found.coordination_means().items():
         bonds = f"within {found.cutoff_of(name):.2f} Å"
-        table.add_row("coordination", name, _plus_minus(mean, stderr), "", bonds)
+        table.add_row("coordination", name, _plus_minus(mean, stderr), bonds)
     for name, one in (found.diffusion or {}).items():
         window = f"fit {one.fit_from_ps:.3g} to {one.fit_to_ps:.3g} ps"
         window += "" if one.diffusive else f"; not diffusive (yet): {why_not_diffusive(one)}"
-        table.add_row(
-            "diffusion", name, _plus_minus(1e5 * one.D_cm2_per_s, 1e5 * one.stderr_cm2_per_s), "10⁻⁵ cm²/s", window
-        )
+        value = _plus_minus(1e5 * one.D_cm2_per_s, 1e5 * one.stderr_cm2_per_s)
+        table.add_row("diffusion", name, f"{value} 10⁻⁵ cm²/s", window)
     return table
 
 
 def comparison_table(rows: Sequence[ComparisonRow]) -> Table:
-    """One row a curve: both distances, and what chance makes of them."""
+    """Both distances of each curve, beside what chance makes of them."""
     table = Table(
-        "observable", "", "W1", "by chance", "unit", "L1", "by chance", "unit", "differs", title_justify="left",
+        "observable", "", "", "distance", "by chance", "differs", title_justify="left", box=SIMPLE_HEAD,
         caption="by chance: exceeded once in twenty comparisons when nothing differs", caption_justify="left",
     )  # fmt: skip
     for row in rows:
-        verdict = {True: "[bold red]yes[/bold red]", False: "no", None: "?"}[row.significant]
-        table.add_row(KINDS[row.observable].title, row.label, *_shown(row.w1), *_shown(row.l1), verdict)
+        names = (KINDS[row.observable].title, row.label)
+        for kind, one in (("W1", row.w1), ("L1", row.l1)):
+            if one is not None:
+                verdict = {True: "[bold red]yes[/bold red]", False: "no", None: "?"}[one.significant]
+                value = f"{_plus_minus(one.value, one.stderr)} {one.unit}"
+                table.add_row(*names, kind, value, "?" if one.noise is None else f"{one.noise:.2g}", verdict)
+                names = ("", "")
     return table
-
-
-def _shown(one: Distance | None) -> tuple[str, str, str]:
-    if one is None:
-        return "-", "", ""
-    return _plus_minus(one.value, one.stderr), "?" if one.noise is None else f"{one.noise:.2g}", one.unit
 
 
 def _plus_minus(value: float, stderr: float | None) -> str:
