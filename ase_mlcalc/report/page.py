@@ -195,7 +195,7 @@ def _few_colors(png: bytes) -> bytes:
 
     small = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        few = image.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
         palette = np.array(few.getpalette()).reshape(-1, 3)
         palette[np.asarray(few)[0, 0]] = 255  # paper: a mean over nearly white pixels would show on a white page
         few.putpalette(palette.ravel().tolist())
