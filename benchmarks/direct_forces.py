@@ -58,13 +58,17 @@ def starting_structure(folder: Path, data: Path, molecule: str) -> Path:
     return path
 
 
+def _plus_minus(value: float | None, error: float | None, digits: int) -> str:
+    return "-" if value is None or error is None else f"{value:+.{digits}f} ± {error:.{digits}f}"
+
+
 def main() -> None:
     """Train, run, print and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--molecule", default="toluene")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of training, each model")
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--time-ps", type=float, default=3.0, help="at constant energy")
+    parser.add_argument("--minutes", type=float, default=12.0, help="of training, each model")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--time-ps", type=float, default=2.0, help="at constant energy")
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--train-only", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/direct-forces"))
@@ -90,16 +94,10 @@ def main() -> None:
     summary = run_study(validate(StudyJob, {"study": study, "md": stage}, "study"))
     table = Table("model", "T / K", "stable", "heating / K/ps", "drift / meV/atom/ps", title="at constant energy")
     for group in summary.groups:
-        runs = [run for run in summary.runs if (run.model, run.temperature_K) == (group.model, group.temperature_K)]
-        heating = np.array([run.heating_K_per_ps for run in runs if run.heating_K_per_ps is not None])
-        error = heating.std(ddof=1) / np.sqrt(len(heating)) if len(heating) > 1 else np.nan
-        drift = (
-            "-"
-            if group.drift_meV_per_atom_per_ps is None
-            else (f"{group.drift_meV_per_atom_per_ps:+.4f} ± {group.drift_stderr:.4f}")
-        )
-        shown = f"{heating.mean():+.2f} ± {error:.2f}" if len(heating) else "-"
-        table.add_row(group.model, f"{group.temperature_K:g}", f"{group.n_stable}/{group.n_runs}", shown, drift)
+        heating = _plus_minus(group.heating_K_per_ps, group.heating_stderr, 2)
+        drift = _plus_minus(group.drift_meV_per_atom_per_ps, group.drift_stderr, 4)
+        stable = f"{group.n_stable}/{group.n_runs}"
+        table.add_row(group.model, f"{group.temperature_K:g}", stable, heating, drift)
     Console(width=110).print(table)
     print(f"wrote {write_study_report(arguments.out / 'study')}")
 
