@@ -1,8 +1,10 @@
 """What per-atom stress costs (``make bench-stress``): beside forces alone, by definition, and with the number of atoms.
 
-Boxes of water are copies of one from the package.  Times that are compared are taken in turn, so that a machine whose
-speed drifts favours none.  Each size of the scaling is measured in a process of its own, so that its peak of memory
-is its own.  Weights are random: cost does not depend on them.
+Boxes of water are copies of one from the package.  Times are those of the processor, with one thread, so that other
+work on the machine counts less; what the system takes to hand out memory is part of them.  Times that are compared are
+taken in turn, and ratios within one turn, so that a machine whose speed drifts favours none.  Each size of the scaling
+is measured in a process of its own, so that its peak of memory is its own.  Weights are random: cost does not depend
+on them.
 """
 
 import argparse
@@ -51,16 +53,16 @@ def potential_of(name: str) -> Derived:
     return Derived(model_class(model_class.Config.model_validate({"species": (1, 8), "mean_neighbors": 50.0})).float())
 
 
-def in_turn(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Median milliseconds of each call."""
+def in_turn(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, np.ndarray]:
+    """Milliseconds of processor of each call, in each turn after the first."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    deadline = time.perf_counter() + seconds
-    while time.perf_counter() < deadline or len(taken[next(iter(calls))]) < 5:
+    deadline = time.process_time() + seconds
+    while time.process_time() < deadline or len(taken[next(iter(calls))]) < 4:
         for name, call in calls.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             call()
-            taken[name].append(1e3 * (time.perf_counter() - begin))
-    return {name: float(np.median(times[1:])) for name, times in taken.items()}
+            taken[name].append(1e3 * (time.process_time() - begin))
+    return {name: np.array(times[1:]) for name, times in taken.items()}
 
 
 def forces_alone(potential: Derived, graph: Graph) -> torch.Tensor:
@@ -70,8 +72,8 @@ def forces_alone(potential: Derived, graph: Graph) -> torch.Tensor:
     return blank.index_add(0, graph.centers, g_pc) - blank.index_add(0, graph.neighbors, g_pc)
 
 
-def definitions(name: str, seconds: float) -> dict[str, float]:
-    """Milliseconds of forces alone, of everything, and of each definition by itself, for 192 atoms."""
+def definitions(name: str, seconds: float) -> dict[str, tuple[float, float]]:
+    """Forces alone, everything, and each definition by itself, for 192 atoms: median milliseconds, and by forces."""
     potential = potential_of(name)
     graph = from_atoms(water(192), potential.cutoff)
     potential(graph)
@@ -81,12 +83,12 @@ def definitions(name: str, seconds: float) -> dict[str, float]:
     }
     for definition in available(potential.model):
         calls[definition] = partial(virials, potential, graph, definition)
-    return in_turn(calls, seconds)
+    times = in_turn(calls, seconds)
+    return {call: (float(np.median(ms)), float(np.median(ms / times["forces"]))) for call, ms in times.items()}
 
 
 def one_size(name: str, n_atoms: int, seconds: float) -> dict[str, float]:
     """Milliseconds of ``get_stresses`` at a new geometry, and the growth of peak memory, for one size."""
-    keep_memory()  # as the command line runs
     potential = potential_of(name)
     small = water(48)
     small.calc = MLCalculator(potential)
@@ -101,7 +103,7 @@ def one_size(name: str, n_atoms: int, seconds: float) -> dict[str, float]:
         atoms.get_stresses()
 
     call()
-    milliseconds = in_turn({"stresses": call}, seconds)["stresses"]
+    milliseconds = float(np.median(in_turn({"stresses": call}, seconds)["stresses"]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"atoms": n_atoms, "ms": milliseconds, "MB": (peak - before) / 1024}
 
@@ -156,19 +158,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="for each model and size")
     parser.add_argument("--one-size", nargs=2, metavar=("MODEL", "ATOMS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_memory()  # as the command line runs
     if arguments.one_size:
         name, n_atoms = arguments.one_size
         print(json.dumps(one_size(name, int(n_atoms), arguments.seconds)))
         return
     console = Console(width=110)
     by_definition = {name: definitions(name, 3 * arguments.seconds) for name in arguments.models}
-    table = Table(
-        "", *arguments.models, title=f"192 atoms: ms (and by forces alone), {torch.get_num_threads()} threads"
-    )
+    table = Table("", *arguments.models, title="192 atoms: ms (and by forces alone)")
     for quantity in dict.fromkeys(key for times in by_definition.values() for key in times):
         cells = [
-            f"{t[quantity]:.1f} ({t[quantity] / t['forces']:.2f})" if quantity in t else "-"
-            for t in by_definition.values()
+            f"{times[quantity][0]:.1f} ({times[quantity][1]:.2f})" if quantity in times else "-"
+            for times in by_definition.values()
         ]
         table.add_row(quantity, *cells)
     console.print(table)
