@@ -83,15 +83,15 @@ def test_thermostats_count_the_degrees_of_freedom_that_there_are(thermostat, cha
     config = MDConfig(thermostat=thermostat, temperature_K=300, timestep_fs=0.5, seed=4, **changes)
     atoms = molecule("CH3CH2OH")
     atoms.calc = Springs(atoms, stiffness=3.0)
-    kinetic, dynamics = vibrations(atoms, config, 10000)
+    kinetic, dynamics = vibrations(atoms, config, 6000)
     assert dynamics.degrees_of_freedom == 21
     temperatures = 2 * kinetic / (21 * units.kB)
     blocks = temperatures.reshape(20, -1).mean(axis=1)
     error = blocks.std(ddof=1) / np.sqrt(20)
-    assert error < 12
+    assert error < 16
     assert abs(temperatures.mean() - 300) < 3.5 * error
     # canonical: the variance of the kinetic energy is 2/f of its square
-    assert temperatures.var() / 300**2 == pytest.approx(2 / 21, rel=0.3)
+    assert temperatures.var() / 300**2 == pytest.approx(2 / 21, rel=0.35)
 
 
 def test_conserved_quantities_are_conserved_while_the_energy_is_not():
@@ -101,7 +101,7 @@ def test_conserved_quantities_are_conserved_while_the_energy_is_not():
         set_initial_momenta(atoms, config)
         dynamics = integrator(atoms, config)
         conserved, total = [], []
-        for _ in range(2000):
+        for _ in range(1000):
             dynamics.step()
             conserved.append(dynamics.conserved_eV())
             total.append(atoms.get_total_energy())
@@ -114,7 +114,7 @@ def test_npt_conserves_its_quantity_and_reaches_the_pressure(tmp_path, shape):
     atoms = argon(a=5.1)  # squeezed
     config = MDConfig(
         ensemble="npt", cell_shape=shape, temperature_K=40, pressure_GPa=0.05, timestep_fs=4, time_ps=3,
-        thermostat_time_fs=200, barostat_time_fs=400, thermo_every_fs=8, stresses_every_fs=0,
+        thermostat_time_fs=200, barostat_time_fs=400, thermo_every_fs=8, stresses_every_fs=0, monitors_every_fs=0,
     )  # fmt: skip
     result = run_md(atoms, config, tmp_path, progress=False)
     assert result.completed, result.message
@@ -134,7 +134,13 @@ def test_a_ramp_follows_its_target(tmp_path):
     atoms = bulk("Cu", cubic=True) * 2
     atoms.calc = EMT()
     config = MDConfig(
-        temperature_K=200, temperature_end_K=800, timestep_fs=2, time_ps=3, friction_per_ps=50, stresses_every_fs=0
+        temperature_K=200,
+        temperature_end_K=800,
+        timestep_fs=2,
+        time_ps=3,
+        friction_per_ps=50,
+        stresses_every_fs=0,
+        monitors_every_fs=0,
     )
     assert config.target_K(0) == 200
     assert config.target_K(config.steps) == 800
