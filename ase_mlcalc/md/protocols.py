@@ -19,9 +19,9 @@ def langevin(production: MDConfig) -> tuple[MDConfig, ...]:
 def langevin_settle(production: MDConfig) -> tuple[MDConfig, ...]:
     """Strong Langevin friction, then weaker until the temperature happens to be right.
 
-    A friction of 1.0 for 0.5 ps, then 0.1 until, between 0.5 and 1 ps, the temperature is within 5 % of the target.  The
-    protocol of a study of direct force prediction by tensor field networks on MD17; it was made with ASE and gives no
-    unit of the friction, which is taken to be ASE's.
+    A friction of 1.0 for 0.5 ps, then 0.1 until, between 0.5 and 1 ps, the temperature is within 5 % of the target.
+    The protocol of S. Batzner's thesis (2019) on direct forces by tensor field networks, section 3; it was made with
+    ASE and gives no unit of the friction, which is taken to be ASE's.
     """
     return (
         _thermal(production, time_ps=0.5, friction_per_ps=1.0 * PER_ASE_TIME_PS),

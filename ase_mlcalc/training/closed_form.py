@@ -11,10 +11,10 @@ from typing import Any
 from ase.data import atomic_numbers
 
 from ase_mlcalc import checkpoint
+from ase_mlcalc.config import changed_keys
 from ase_mlcalc.data.baseline import fit_baseline
 from ase_mlcalc.data.frames import Frame, Sample, sources_of_labels, to_sample
 from ase_mlcalc.data.geometry import is_isolated_atom
-from ase_mlcalc.config import changed_keys
 from ase_mlcalc.errors import ConfigError, ModelError, StructureError
 from ase_mlcalc.files import exclusive, make_folder, remove_leftovers, write_text
 from ase_mlcalc.model import Model, Solvable, lookup
