@@ -45,7 +45,7 @@ def drift(rate: float, time_ps: float, seed: int) -> tuple[float, float]:
     atoms.calc = Heated(rate, sigma=3.40, epsilon=0.0104, rc=7.5, smooth=True)
     config = MDConfig(
         ensemble="nve", temperature_K=40, timestep_fs=2, time_ps=time_ps, thermo_every_fs=10, stresses_every_fs=0,
-        frames_every_fs=1000, seed=seed,
+        frames_every_fs=1000, monitors_every_fs=50, seed=seed,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         result = run_md(atoms, config, Path(folder), progress=False)
@@ -56,14 +56,14 @@ def drift(rate: float, time_ps: float, seed: int) -> tuple[float, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--time-ps", type=float, default=20.0)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--time-ps", type=float, default=10.0)
+    parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     for rate in (0.0, 0.01):
         for seed in range(arguments.seeds):
             slope, error = drift(rate, arguments.time_ps, seed)
             print(
-                f"injected {rate:g} meV/atom/ps, seed {seed}: measured {slope:+.5f} ± {error:.5f}, "
+                f"injected {rate:g} meV/atom/ps, seed {seed}: measured {slope:+.2e} ± {error:.1e}, "
                 f"{(slope - rate) / error if error else np.nan:+.1f} standard errors away",
                 flush=True,
             )
