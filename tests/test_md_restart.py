@@ -253,12 +253,13 @@ def test_sigkill_at_random_moments(tmp_path, name):
     kills = 20
 
     def start(folder):
-        script = SCRIPT.format(time_ps=3.0, changes=INTEGRATORS[name], folder=str(folder))
+        script = SCRIPT.format(time_ps=1.5, changes=INTEGRATORS[name], folder=str(folder))
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", textwrap.dedent(script)],
             stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-        assert process.stdout.readline() == b"ready\n"
+        with process.stdout as said:
+            assert said.readline() == b"ready\n"
         return process
 
     begun = time.perf_counter()
