@@ -188,6 +188,7 @@ class NoseHooverNVT(Integrator):
         )
         _count(made._thermostat, self.degrees_of_freedom)
         self._chain_masses = made._thermostat._Q / made._thermostat._kT
+        _heat(made._thermostat, self.temperature_K, self._chain_masses)  # rounded as after a restart
         return made
 
     def step(self) -> None:
@@ -229,6 +230,7 @@ class MartynaTobiasKlein(Integrator):
         made._num_atoms_global = self.degrees_of_freedom / 3.0
         self._chain_masses = made._thermostat._Q / made._thermostat._kT
         self._cell_masses = made._barostat._W / made._kT, made._barostat._R / made._kT
+        self._heat_all(made, self.temperature_K)  # rounded as after a restart
         return made
 
     def step(self) -> None:
@@ -238,10 +240,12 @@ class MartynaTobiasKlein(Integrator):
 
     def set_temperature(self, temperature_K: float) -> None:
         super().set_temperature(temperature_K)
-        dynamics, barostat = self.dynamics, self.dynamics._barostat
+        self._heat_all(self.dynamics, temperature_K)
+
+    def _heat_all(self, dynamics: Any, temperature_K: float) -> None:
         _heat(dynamics._thermostat, temperature_K, self._chain_masses)
-        barostat._kT = dynamics._kT = temperature_K * units.kB
-        barostat._W, barostat._R = (mass * dynamics._kT for mass in self._cell_masses)
+        dynamics._barostat._kT = dynamics._kT = temperature_K * units.kB
+        dynamics._barostat._W, dynamics._barostat._R = (mass * dynamics._kT for mass in self._cell_masses)
 
     def conserved_eV(self) -> float | None:
         return None if self._energy() is None else float(self.dynamics.get_conserved_energy())
