@@ -156,7 +156,7 @@ def test_dynamics_that_explode_are_a_failure_without_a_drift(finished, data, mon
 
     def hot(*arguments):
         job = right(*arguments)
-        stages = tuple(stage.model_copy(update={"max_temperature_K": 1e-3}) for stage in job.md)
+        stages = tuple(stage.model_copy(update={"temperature_K": 1.0, "max_temperature_K": 1.5}) for stage in job.md)
         return job.model_copy(update={"md": stages})
 
     monkeypatch.setattr(demo, "_md_job", hot)
