@@ -3,9 +3,9 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_serializer, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 
 from ase_mlcalc.config import Section, changed_keys
 from ase_mlcalc.errors import ConfigError, DataError
@@ -23,11 +23,22 @@ UNFINISHED = (Outcome.RUNNING, Outcome.INTERRUPTED, Outcome.DISK_FULL)
 """Outcomes after which the same call goes on."""
 
 
+def outcome_named(value: Any) -> Any:
+    """An outcome from its name, which is what files hold; anything else as it is."""
+    return Outcome.__members__.get(value, value) if isinstance(value, str) else value
+
+
+NamedOutcome = Annotated[
+    Outcome, BeforeValidator(outcome_named), PlainSerializer(lambda outcome: outcome.name, return_type=str)
+]
+"""An outcome that files hold by its name, not by its message."""
+
+
 class Event(Section):
     """What a monitor found, and when."""
 
     monitor: str
-    outcome: Outcome
+    outcome: NamedOutcome
     step: int
     time_ps: float
     detail: str
@@ -38,20 +49,6 @@ class Event(Section):
     stops: bool
     """Whether it ended the run."""
 
-    @field_serializer("outcome")
-    def _outcome_name(self, outcome: Outcome) -> str:
-        return outcome.name
-
-    @field_validator("outcome", mode="before")
-    @classmethod
-    def _outcome_from_name(cls, value: Any) -> Any:
-        return outcome_named(value)
-
-
-def outcome_named(value: Any) -> Any:
-    """An outcome from its name, which is what files hold; anything else as it is."""
-    return Outcome.__members__.get(value, value) if isinstance(value, str) else value
-
 
 class RunResult(Section):
     """One stage of molecular dynamics: how it ended and what it measured.
@@ -61,7 +58,7 @@ class RunResult(Section):
 
     name: str
     folder: Path = Field(exclude=True)
-    outcome: Outcome
+    outcome: NamedOutcome
     detail: str = ""
     """What exactly went wrong, where something did."""
     config: MDConfig
@@ -116,15 +113,6 @@ class RunResult(Section):
         slopes = {"drift": self.drift, "heating": self.heating}
         named = {key: None if slope is None else slope._asdict() for key, slope in slopes.items()}
         return self.model_dump(mode="json") | named | {"message": self.message}
-
-    @field_serializer("outcome")
-    def _outcome_name(self, outcome: Outcome) -> str:
-        return outcome.name
-
-    @field_validator("outcome", mode="before")
-    @classmethod
-    def _outcome_from_name(cls, value: Any) -> Any:
-        return outcome_named(value)
 
 
 def save_result(result: RunResult) -> None:
