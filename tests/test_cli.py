@@ -323,7 +323,7 @@ def test_debug_shows_where(capsys):
 
 
 def test_a_full_disk_without_the_name_of_a_file(monkeypatch, capsys):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("ase_mlcalc.report.write_report", full)
@@ -331,7 +331,7 @@ def test_a_full_disk_without_the_name_of_a_file(monkeypatch, capsys):
 
 
 def test_what_nobody_thought_of_is_one_line_too(monkeypatch, capsys):
-    def broken(_folder):
+    def broken(*_, **__):
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr("ase_mlcalc.report.write_report", broken)
