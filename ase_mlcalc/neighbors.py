@@ -1,4 +1,8 @@
-"""Neighbour lists: matscipy's cell list, kept between steps by an exact Verlet skin."""
+"""Neighbour lists: a search in cells, kept between steps by an exact Verlet skin.
+
+The search is `ase_mlcalc.native.pairs` where it can be compiled, and matscipy's otherwise; the pairs and their order
+are the same.
+"""
 
 from typing import NamedTuple
 
@@ -8,10 +12,14 @@ from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
 from ase_mlcalc.errors import StructureError
+from ase_mlcalc.native import pairs as native
 
 
 class Pairs(NamedTuple):
-    """Directed pairs (i, j, S), both directions present, sorted by i; ``r_ij = r_j + S @ cell - r_i``."""
+    """Directed pairs (i, j, S), both directions present; ``r_ij = r_j + S @ cell - r_i``.
+
+    Sorted by i, j and S: sums over neighbours come out the same, bit by bit, whatever the skin and the last search.
+    """
 
     centers: NDArray[np.int64]
     """(E,) index i."""
@@ -51,8 +59,26 @@ def find_pairs(
     if not np.isfinite(cell).all():
         raise StructureError(f"the cell holds NaN or Inf: {cell.tolist()}")
     box, inside = _closed_box(positions, cell, pbc, cutoff)
-    i, j, shifts = neighbour_list("ijS", cutoff=float(cutoff), positions=inside, cell=box, pbc=pbc)
-    return Pairs(i.astype(np.int64), j.astype(np.int64), shifts.astype(np.int64))
+    wide = float(cutoff) + 1e-9  # what lies at the cutoff is in or out by its vector as `Pairs.vectors` has it
+    if native.available():
+        pairs = Pairs(*native.search(inside, box, pbc, wide))
+    else:
+        i, j, shifts = neighbour_list("ijS", cutoff=wide, positions=inside, cell=box, pbc=pbc)
+        order = np.lexsort((*shifts.T[::-1], j, i))
+        pairs = Pairs(*(field[order].astype(np.int64) for field in (i, j, shifts)))
+    return pairs_within(pairs, positions, cell, float(cutoff))[0]
+
+
+def pairs_within(
+    pairs: Pairs, positions: NDArray[np.float64], cell: NDArray[np.float64], cutoff: float
+) -> tuple[Pairs, NDArray[np.float64]]:
+    """Those of the pairs that are closer than the cutoff at these positions, and their vectors (E, 3) in Å."""
+    if native.available():
+        chosen, vectors = native.within(pairs, positions, cell, cutoff)
+        return Pairs(*chosen), vectors
+    vectors = pairs.vectors(positions, cell)
+    inside = np.einsum("pc,pc->p", vectors, vectors) < cutoff**2
+    return Pairs(*(field[inside] for field in pairs)), vectors[inside]
 
 
 def _closed_box(
@@ -142,9 +168,7 @@ class NeighborList:
             wide = self._wide
             if crossed.any():
                 wide = wide._replace(shifts=wide.shifts + crossed[wide.centers] - crossed[wide.neighbors])
-        vectors = wide.vectors(positions, cell)
-        inside = np.einsum("pc,pc->p", vectors, vectors) < self.cutoff**2
-        return Pairs(*(field[inside] for field in wide)), vectors[inside]
+        return pairs_within(wide, positions, cell, self.cutoff)
 
     def _still_valid(
         self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ase_mlcalc.errors import StructureError
+from ase_mlcalc.native import pairs as native
 from ase_mlcalc.neighbors import NeighborList, find_pairs
 
 OPEN, SLAB, WIRE, BULK = (np.array(pbc) for pbc in ([False] * 3, [True, True, False], [False, True, False], [True] * 3))
@@ -224,3 +225,34 @@ def test_nan_after_a_good_step_is_refused(broken):
 def test_negative_skin_is_refused():
     with pytest.raises(ValueError, match="at least 0"):
         NeighborList(5.0, -0.1)
+
+
+# ----- the search of our own against matscipy -------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not native.available(), reason="needs a C++ compiler")
+@pytest.mark.parametrize("pbc", [OPEN, SLAB, WIRE, BULK], ids=["open", "slab", "wire", "bulk"])
+@pytest.mark.parametrize("size", [(1, 1, 1), (3, 1, 1), (4, 3, 3)])
+def test_both_searches_find_the_same_pairs_in_the_same_order(monkeypatch, pbc, size):
+    rng = np.random.default_rng(5)
+    atoms = bulk("Cu", "fcc", a=3.6) * size  # a skewed primitive cell
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.1 * rng.standard_normal((3, 3))), scale_atoms=True)
+    atoms.positions += rng.standard_normal(atoms.positions.shape)
+    atoms.positions += (rng.integers(-2, 3, (len(atoms), 3)) * pbc) @ atoms.cell.array  # outside of the cell
+    ours = find_pairs(atoms.positions, atoms.cell.array, np.array(pbc), 4.7)
+    monkeypatch.setattr(native, "available", lambda: False)
+    theirs = find_pairs(atoms.positions, atoms.cell.array, np.array(pbc), 4.7)
+    assert len(ours.centers) > 0 or size == (1, 1, 1)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_the_skin_does_not_change_the_order_of_pairs():
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True) * 2
+    lists = [NeighborList(5.0, skin) for skin in (0.0, 0.3, 2.0)]
+    for step in range(3):
+        atoms.rattle(0.02, seed=step)
+        first, *others = (kept(atoms.positions, atoms.cell.array, atoms.pbc)[0] for kept in lists)
+        for other in others:
+            for a, b in zip(first, other, strict=True):
+                np.testing.assert_array_equal(a, b)

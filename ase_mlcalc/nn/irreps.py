@@ -76,7 +76,7 @@ class IrrepsProduct(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, l_max: int, l_out: int) -> None:
         super().__init__()
-        matrix, self.n_paths = _coupling_matrix(l_max, l_out)
+        matrix, self.n_paths = coupling_matrix(l_max, l_out)
         self.couplings = Constant(matrix)
         self.weights = nn.ParameterList(
             nn.Parameter(torch.randn(n * channels_in, channels_out) / (n * channels_in) ** 0.5) for n in self.n_paths
@@ -96,7 +96,7 @@ class IrrepsProduct(nn.Module):
         )
 
 
-def _coupling_matrix(l_max: int, l_out: int) -> tuple[Tensor, list[int]]:
+def coupling_matrix(l_max: int, l_out: int) -> tuple[Tensor, list[int]]:
     """Coefficients, and the number of paths to each degree l3.
 
     Rows run over (l3, m3, path), columns over pairs of components: (sum of (2 l3 + 1) paths, (l_max + 1)⁴).

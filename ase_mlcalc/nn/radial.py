@@ -44,7 +44,7 @@ class BesselBasis(nn.Module):
     def __init__(self, n_functions: int, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff
-        self.wave_numbers = Constant(torch.arange(1, n_functions + 1) * torch.pi / cutoff)
+        self.wave_numbers = Constant(torch.arange(1, n_functions + 1, dtype=torch.float64) * torch.pi / cutoff)
 
     def forward(self, d_p: Tensor) -> Tensor:
         """(E,) Å to (E, n_functions)."""

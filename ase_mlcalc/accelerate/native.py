@@ -1,0 +1,204 @@
+"""The model `equivariant` by the kernel ``native/equivariant.cpp``: some ten times the speed of torch on a processor.
+
+The kernel holds the model a second time, energies and their gradient written out by hand.  The torch model stays the
+reference: it is what is trained, what other definitions of per-atom stress are computed with, and what the tests
+compare with.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ase_mlcalc.accelerate.couplings import couplings_header
+from ase_mlcalc.errors import ModelError
+from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph
+from ase_mlcalc.model import Model
+from ase_mlcalc.models.equivariant import Equivariant
+from ase_mlcalc.native.build import library
+from ase_mlcalc.nn.equivariant import AtomBlock
+from ase_mlcalc.potential import Baseline, isolated_energies
+from ase_mlcalc.properties import Properties
+
+VECTOR_BYTES = (64, 32, 16)
+"""Widths of vectors that the kernel knows, from the widest; channels have to be whole vectors."""
+C_TYPES = {torch.float32: "float", torch.float64: "double"}
+ATOMS_PER_THREAD = 4
+"""A thread with fewer atoms takes longer to wake than it saves."""
+
+
+def reason_against(model: Model) -> str | None:
+    """Why the kernel cannot evaluate a model, or ``None`` if it can."""
+    if type(model) is not Equivariant:
+        return f"the kernel is for the model {Equivariant.name!r}, not {model.name!r}"
+    if model.device.type != "cpu":
+        return f"the kernel runs on the CPU, the model is on {model.device}"
+    if _vector_bytes(model) is None:
+        smallest = VECTOR_BYTES[-1] // model.dtype.itemsize
+        return f"features and edge_features must be multiples of {smallest} for the kernel"
+    return None
+
+
+class NativeEquivariant:
+    """Energies, forces, stress and per-atom stress of an `Equivariant`, as `potential.derive` gives them.
+
+    Takes as many threads as torch has (`torch.set_num_threads`), but no more than the structure is worth.
+
+    Parameters
+    ----------
+    model : Equivariant
+        On the CPU; its numbers are copied.
+    baseline : Baseline
+
+    Raises
+    ------
+    ModelError
+        The kernel does not fit the model, see `reason_against`.
+    NoCompilerError
+        The kernel is not in the cache and cannot be compiled.
+    """
+
+    def __init__(self, model: Equivariant, baseline: Baseline) -> None:
+        why = reason_against(model)
+        if why is not None:
+            raise ModelError(why)
+        c = model.config
+        lib = library(
+            "equivariant.cpp",
+            {
+                "REAL": C_TYPES[model.dtype],
+                "L_MAX": c.l_max,
+                "N_RADIAL": c.n_radial,
+                "FEATURES": c.features,
+                "EDGE_FEATURES": c.edge_features,
+                "VECTOR_BYTES": _vector_bytes(model),
+            },
+            {"couplings.h": couplings_header(c.l_max)},
+        )
+        pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+        lib.equivariant_create.argtypes = [ctypes.c_int, ctypes.c_int, real, real, real, pointer]
+        lib.equivariant_create.restype = pointer
+        lib.equivariant_destroy.argtypes = [pointer]
+        lib.equivariant_destroy.restype = None
+        inputs: list[Any] = [pointer, count, count, *[pointer] * 4, ctypes.c_int]
+        lib.equivariant_evaluate.argtypes = [*inputs, *[pointer] * 4]
+        lib.equivariant_evaluate.restype = ctypes.c_int
+        numbers = torch.cat([weight.detach().flatten() for weight in _weights(model)])
+        weights = np.ascontiguousarray(numbers.numpy())
+        self._lib = lib
+        self._model = lib.equivariant_create(
+            len(c.species),
+            c.n_interactions,
+            c.cutoff,
+            model.density.scale,
+            c.mean_neighbors**-0.5,
+            weights.ctypes.data,
+        )
+        if not self._model:
+            raise MemoryError("the weights of the model do not fit into memory")
+        with torch.no_grad():
+            isolated = isolated_energies(model).double().numpy()
+        self._scale = baseline.energy_scale
+        self._row = np.full(119, -1, dtype=np.int64)
+        self._row[list(c.species)] = np.arange(len(c.species))
+        self._isolated = isolated
+        self._reference = np.array([baseline.species_energy.get(z, 0.0) for z in range(119)])
+
+    def __del__(self) -> None:
+        if getattr(self, "_model", None):
+            self._lib.equivariant_destroy(self._model)
+
+    def __call__(self, graph: Graph) -> Properties:
+        """All structures of a graph whose edges have their twins, as those of `graph.from_atoms` do."""
+        numbers = graph.numbers.numpy()
+        species = self._row[numbers]
+        n, n_edges = len(numbers), graph.centers.shape[0]
+        energies, forces, virials = np.empty(n), np.empty((n, 3)), np.empty((n, 6))
+        threads = max(1, min(torch.get_num_threads(), n // ATOMS_PER_THREAD))
+        kept = [_contiguous(values) for values in (graph.centers, graph.neighbors, graph.vectors)]
+        status = self._lib.equivariant_evaluate(
+            self._model,
+            n,
+            n_edges,
+            species.ctypes.data,
+            *(values.ctypes.data for values in kept),
+            threads,
+            energies.ctypes.data,
+            None,
+            forces.ctypes.data,
+            virials.ctypes.data,
+        )
+        if status != 0:
+            raise MemoryError(f"{n} atoms with {n_edges} edges do not fit into memory")
+        own = (energies - self._isolated[species]) * self._scale
+        return self._properties(graph, own, self._reference[numbers], forces * self._scale, virials * self._scale)
+
+    def _properties(
+        self,
+        graph: Graph,
+        own: NDArray[np.float64],
+        reference: NDArray[np.float64],
+        forces: NDArray[np.float64],
+        virials: NDArray[np.float64],
+    ) -> Properties:
+        volumes = np.abs(np.linalg.det(graph.cell.numpy()))
+        volumes[volumes <= SMALLEST_VOLUME_A3] = np.nan
+        if len(volumes) == 1:
+            energy = np.array([own.sum() + reference.sum()])
+            total = virials.sum(axis=0)[None]
+            stresses = virials / volumes[0]
+        else:
+            system = graph.system.numpy()
+            energy = np.bincount(system, own, len(volumes)) + np.bincount(system, reference, len(volumes))
+            total = np.stack([np.bincount(system, column, len(volumes)) for column in virials.T], axis=1)
+            stresses = virials / volumes[system][:, None]
+        return Properties(
+            energy=torch.from_numpy(energy),
+            energies=torch.from_numpy(own + reference),
+            forces=torch.from_numpy(forces),
+            stress=_full(total / volumes[:, None]),
+            stresses=_full(stresses),
+        )
+
+
+def _vector_bytes(model: Equivariant) -> int | None:
+    """The widest vectors that the processor has and that channels are whole numbers of."""
+    widest = 64 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 32
+    for n_bytes in VECTOR_BYTES:
+        lanes = n_bytes // model.dtype.itemsize
+        channels = (model.config.features, model.config.edge_features)
+        if n_bytes <= widest and not any(c % lanes for c in channels):
+            return n_bytes
+    return None
+
+
+def _weights(model: Equivariant) -> Iterator[Tensor]:
+    """In the order in which the kernel reads them."""
+    yield from (model.density.mix.weight, model.density.embedding.weight, model.density.gain.weight)
+    yield from _of_block(model.first)
+    for interaction in model.interactions:
+        layer: Any = interaction
+        yield from (layer.down.weight, layer.radial_weights.weight, layer.up.weight)
+        yield from _of_block(layer.atoms)
+    hidden, _, out = model.readout
+    for linear in (hidden, out):
+        yield from (linear.weight, linear.bias)  # type: ignore[misc]
+
+
+def _of_block(block: AtomBlock) -> Iterator[Tensor]:
+    yield block.factors.weight
+    yield from block.product.weights
+    for linear in (block.hidden, block.gates):
+        yield from (linear.weight, linear.bias)
+
+
+def _contiguous(values: Tensor) -> NDArray[Any]:
+    return np.ascontiguousarray(values.numpy())
+
+
+def _full(voigt: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(voigt[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]])
