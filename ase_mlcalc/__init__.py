@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ase_mlcalc.accelerate import compile_model, load
     from ase_mlcalc.calculator import MLCalculator
-    from ase_mlcalc.checkpoint import load, save
+    from ase_mlcalc.checkpoint import save
     from ase_mlcalc.data.read import read_frames
     from ase_mlcalc.ensemble import Ensemble
     from ase_mlcalc.ensemble_calculator import EnsembleCalculator
@@ -40,8 +41,9 @@ _WHERE = {
     "check_calculator": "testing",
     "check_model": "testing",
     "check_stresses": "testing",
+    "compile_model": "accelerate",
     "keep_memory": "memory",
-    "load": "checkpoint",
+    "load": "accelerate",
     "read_frames": "data.read",
     "run_md": "md.run",
     "save": "checkpoint",
@@ -66,6 +68,7 @@ __all__ = [
     "check_calculator",
     "check_model",
     "check_stresses",
+    "compile_model",
     "keep_memory",
     "load",
     "read_frames",

@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
-from ase_mlcalc import checkpoint
+from ase_mlcalc import accelerate, checkpoint
 from ase_mlcalc.ensemble import Ensemble, derived_members, spread
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
 from ase_mlcalc.graph import Graph, describe_flat_cell, from_atoms, has_volume
@@ -48,7 +48,8 @@ class MLCalculator(Calculator):
     Parameters
     ----------
     potential : path, Potential or Model
-        A checkpoint (of one model or of an ensemble), a potential, or a model (taken without reference energies).
+        A checkpoint (of one model or of an ensemble), a ``.compiled`` file, a potential, or a model (taken without
+        reference energies).
         Models are copied, not modified.
     device : str or torch.device, optional
         Default: the CPU for a checkpoint, otherwise where the potential is.
@@ -62,6 +63,9 @@ class MLCalculator(Calculator):
         ``"edge"`` take evaluations of their own, which are made when ``stresses`` are asked for.  ASE's six components
         hold the symmetric part; `ase_mlcalc.virials.virials` gives all nine.  A potential that predicts per-atom stress
         itself has none of these but the definition of its labels, and the attribute then says so.
+    compile : bool
+        Evaluate with code compiled for this machine: from the user's cache, or made now, which takes about a minute.
+        Where that cannot be done, a warning says why and the potential is evaluated as it is.
 
     Raises
     ------
@@ -83,13 +87,16 @@ class MLCalculator(Calculator):
         dtype: Literal["float32", "float64"] | torch.dtype | None = None,
         skin: float = DEFAULT_SKIN_ANGSTROM,
         stress_definition: str = "edge",
+        compile: bool = False,  # noqa: A002  (PyTorch's word)
     ) -> None:
         super().__init__()
         self.potential = _as_potential(potential, device, dtype)
+        if compile:
+            self.potential = accelerate.compiled(self.potential)
         if stress_definition != DEFAULT_STRESS_DEFINITION:
             check_definition(self.potential, stress_definition)
         given = self.potential.properties
-        of_labels = checkpoint.definitions_of_labels(potential) if isinstance(potential, str | Path) else ()
+        of_labels = _definitions_of_labels(potential) if isinstance(potential, str | Path) else []
         self._at_hand = definition_at_hand(self.potential, of_labels)
         """Definition of the ``stresses`` that the potential returns."""
         self.stress_definition = self._at_hand if stress_definition == DEFAULT_STRESS_DEFINITION else stress_definition
@@ -231,7 +238,7 @@ def _as_potential(
 ) -> Potential:
     potential: Potential
     if isinstance(source, str | Path):
-        potential = checkpoint.load(source)
+        potential = accelerate.load(source)
     elif isinstance(source, Model):
         potential = Derived(copy.deepcopy(source))
     elif isinstance(source, Potential):
@@ -249,8 +256,19 @@ def _as_potential(
     raise ConfigError(f"device and dtype of a {type(potential).__name__} are set where it is made, not here")
 
 
+def _definitions_of_labels(path: str | Path) -> list[str]:
+    return [] if accelerate.is_package(path) else checkpoint.definitions_of_labels(path)
+
+
 def _moved(potential: Derived, device: torch.device | None, dtype: torch.dtype | None) -> Derived:
-    """A copy elsewhere, or in another precision."""
+    """A copy elsewhere, or in another precision; code stays what it is."""
+    if potential.compiled is not None:
+        if dtype not in (None, potential.dtype) or device not in (None, potential.device):
+            raise ConfigError(
+                f"code is compiled for {potential.dtype} on {potential.device}, not for dtype {dtype} and device "
+                f"{device}; leave both out, compile for that dtype, or give the checkpoint"
+            )
+        return potential
     return Derived(copy.deepcopy(potential.model).to(device=device, dtype=dtype), potential.baseline)
 
 

@@ -96,7 +96,7 @@ def save(potential: Derived | Ensemble, path: Path | str, provenance: Mapping[st
         }
         header = EnsembleHeader(
             format_version=ENSEMBLE_FORMAT_VERSION,
-            package_version=_package_version(),
+            package_version=package_version(),
             members=[_description(member) for member in members],
             uncertainty_scale=dict(potential.uncertainty_scale),
             units=UNITS,
@@ -108,7 +108,7 @@ def save(potential: Derived | Ensemble, path: Path | str, provenance: Mapping[st
         header = Header(
             **_description(potential).model_dump(),
             format_version=FORMAT_VERSION,
-            package_version=_package_version(),
+            package_version=package_version(),
             units=UNITS,
             provenance=written,
             weights_sha256=_sha256(weights),
@@ -290,7 +290,8 @@ def _looks_like_a_pickle(path: Path) -> bool:
     return start == b"PK" or start[:1] == b"\x80"
 
 
-def _package_version() -> str:
+def package_version() -> str:
+    """Of this package, as installed."""
     try:
         return version("ase-mlcalc")
     except PackageNotFoundError:

@@ -51,12 +51,12 @@ class Graph(NamedTuple):
     @property
     def n_atoms(self) -> int:
         """N."""
-        return len(self.numbers)
+        return self.numbers.shape[0]  # shapes, not len: graphs are traced with sizes that stay open
 
     @property
     def n_structures(self) -> int:
         """B."""
-        return len(self.cell)
+        return self.cell.shape[0]
 
     def to(self, device: torch.device | str) -> Self:
         """The same graph on another device."""

@@ -291,6 +291,20 @@ class Clustered(Protocol):
         """All terms of the energy."""
 
 
+@runtime_checkable
+class Tabulable(Protocol):
+    """A model with functions of the distance that tables can replace; see `ase_mlcalc.accelerate.tables`."""
+
+    def tabulate(self, table: Callable[[Callable[[Tensor], Tensor]], nn.Module]) -> None:
+        """Replace these functions in the model itself, which is then good for evaluation only.
+
+        Parameters
+        ----------
+        table : callable
+            Makes a module of a function (E,) Å to (E, F) that is zero beyond the cutoff.
+        """
+
+
 class SpeciesIndex(nn.Module):
     """Atomic numbers to row numbers 0, 1, ... in the order of ``species``."""
 

@@ -19,7 +19,7 @@ so that forces sum to zero and the energy does not depend on where the structure
 atom (Thompson, Plimpton and Mattson, J. Chem. Phys. 131, 154107 (2009), treat many-body terms and periodic cells).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -174,7 +174,7 @@ def _derive_from_energy(
 
 
 def _gradient(e_b: Tensor, r_pc: Tensor, *, create_graph: bool) -> Tensor:
-    if not e_b.requires_grad or len(r_pc) == 0:
+    if not e_b.requires_grad or r_pc.shape[0] == 0:
         return torch.zeros_like(r_pc)
     return torch.autograd.grad(e_b.sum(), r_pc, create_graph=create_graph, materialize_grads=True)[0]
 
@@ -336,11 +336,24 @@ class Derived:
     """A model with its baseline: energies, forces, stress and per-atom stress of any graph.
 
     The model is put into evaluation mode and its parameters are frozen.
+
+    Parameters
+    ----------
+    model : Model
+    baseline : Baseline, optional
+    compiled : callable, optional
+        Code that gives what `derive` gives for this model and baseline, only faster; see `ase_mlcalc.accelerate`.
     """
 
-    def __init__(self, model: Model, baseline: Baseline | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        baseline: Baseline | None = None,
+        compiled: Callable[[Graph], Properties] | None = None,
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.baseline = Baseline() if baseline is None else baseline
+        self.compiled = compiled
         self._isolated: Tensor | None = None
 
     @property
@@ -375,6 +388,8 @@ class Derived:
 
     def __call__(self, graph: Graph) -> Properties:
         """Evaluate all structures of a graph; the results are detached."""
+        if self.compiled is not None:
+            return self.compiled(graph)
         if self._isolated is None and "energies" in self.model.outputs:
             with torch.no_grad():
                 self._isolated = isolated_energies(self.model, graph.numbers.device)

@@ -11,7 +11,7 @@ from rich.table import Table
 from ase_mlcalc.config import apply_overrides, read_toml, validate
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.study import GroupSummary, StudyJob, StudySummary
-from ase_mlcalc.study.config import split_index, structure_name
+from ase_mlcalc.study.config import named_models, split_index, structure_name
 from ase_mlcalc.study.words import plus_minus
 
 REQUIRED = {"models": "--model or --calculator", "structures": "--structure"}
@@ -21,6 +21,7 @@ def job_of(
     file: Path | None,
     *,
     models: Sequence[str],
+    compile: bool,  # noqa: A002  (as in MLCalculator)
     calculators: Sequence[str],
     arguments: Sequence[str],
     structures: Sequence[str],
@@ -45,7 +46,7 @@ def job_of(
         Options beside a file that has them; no model or no structure; numbers that are none.
     """
     wishes: dict[str, Any] = {
-        "models": _sources(models, calculators, arguments),
+        "models": _sources(models, calculators, arguments, compiled=compile),
         "structures": _structures(structures, reference),
         "temperatures_K": _numbers(temperatures, "--temperature"),
         "timesteps_fs": _numbers(timesteps, "--timestep"),
@@ -84,18 +85,19 @@ def _structures(files: Sequence[str], reference: str | None) -> Any:
     }
 
 
-def _sources(models: Sequence[str], calculators: Sequence[str], arguments: Sequence[str]) -> Any:
+def _sources(models: Sequence[str], calculators: Sequence[str], arguments: Sequence[str], *, compiled: bool) -> Any:
     if arguments and len(calculators) != 1:
         raise ConfigError(
             f"--argument belongs to one --calculator, got {len(calculators)}; name several in a file, in "
             "[study.models.NAME] tables"
         )
-    if arguments:
-        (path,) = calculators
-        name = path.rpartition(":")[2] or path
-        own = {name: {"calculator": path, "calculator_arguments": apply_overrides({}, arguments)}}
-        return own | {Path(model).stem: {"model": model} for model in models}
-    return [*models, *calculators] or None
+    sources: dict[str, dict[str, Any]] = named_models([*models, *calculators])
+    for source in sources.values():
+        if "calculator" in source and arguments:
+            source["calculator_arguments"] = apply_overrides({}, arguments)
+        if "model" in source and compiled:
+            source["compile"] = True
+    return sources or None
 
 
 def _numbers(text: str | None, option: str) -> list[float] | None:

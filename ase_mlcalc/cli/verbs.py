@@ -32,6 +32,10 @@ Keys = Annotated[
     ),
 ]
 
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Evaluate with code compiled for this machine, made once and kept.")
+]
+
 
 def _print_version(value: bool) -> None:
     if value:
@@ -161,7 +165,7 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="MODEL... DATA...",
-            help="Checkpoints (.safetensors files or folders of training), then files with labelled structures.",
+            help="Checkpoints (.safetensors, .compiled or folders of training), then files with labelled structures.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for compare.json and compare.png.")],
@@ -216,7 +220,9 @@ def md(
     config: Annotated[
         Path | None, typer.Argument(metavar="[CONFIG.toml]", help="`ase-mlcalc template md` prints one.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", metavar="FILE", help="A checkpoint.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="FILE", help="A checkpoint, or a .compiled file.")
+    ] = None,
     calculator: Annotated[
         str | None, typer.Option("--calculator", help="Any ASE calculator as package.module:Factory.")
     ] = None,
@@ -243,6 +249,7 @@ def md(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Remove an earlier run from the folder first.")
     ] = False,
+    compile: Compile = False,  # noqa: A002
     overrides: Overrides = None,
 ) -> None:
     """Run molecular dynamics, then write its report; the same command goes on with a run that was killed.
@@ -268,6 +275,7 @@ def md(
             "equilibration": equilibration,
             "output": out,
             "overwrite": overwrite or None,
+            "compile": compile or None,
         },
         stage={
             "ensemble": ensemble,
@@ -329,6 +337,7 @@ def study(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes side by side; default: one for each core.")
     ] = None,
+    compile: Compile = False,  # noqa: A002
     overrides: Overrides = None,
 ) -> None:
     """Run many short runs, models against each other, and say how long they survive, why they fail and how they drift.
@@ -344,6 +353,7 @@ def study(
     job = job_of(
         config,
         models=model or (),
+        compile=compile,
         calculators=calculator or (),
         arguments=argument or (),
         structures=structure or (),
@@ -574,6 +584,44 @@ def observables(
             console.print(observed.scalars_table(one))
     if rows:
         console.print(observed.comparison_table(rows))
+
+
+@app.command("compile")
+def compile_checkpoint(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Default: that of the checkpoint, ending in .compiled.")
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "float64"] | None, typer.Option("--dtype", help="Precision; default: as stored.")
+    ] = None,
+    tables: Annotated[
+        bool, typer.Option("--tables/--no-tables", help="Tables in place of functions of the distance, to 1e-5.")
+    ] = True,
+    several_threads: Annotated[
+        bool, typer.Option("--several-threads", help="For large systems on several cores; slower on one.")
+    ] = False,
+) -> None:
+    """Compile a potential for this machine, into one file that commands and MLCalculator take in its place.
+
+    It takes about a minute and a C++ compiler; using the file takes neither.
+    """
+    import torch
+
+    from ase_mlcalc.accelerate import DEFAULT_TOLERANCE, SUFFIX, compile_model
+
+    header = compile_model(
+        model,
+        out,
+        dtype=None if dtype is None else getattr(torch, dtype),
+        tolerance=DEFAULT_TOLERANCE if tables else None,
+        several_threads=several_threads,
+    )
+    with_tables = "" if header.tables is None else f", tables to {header.tables:.0e}"
+    typer.echo(
+        f"wrote {out or model.with_suffix(SUFFIX)}: {header.model}, {header.dtype}{with_tables}; forces are within "
+        f"{header.force_error:.0e} of those of the model in float64"
+    )
 
 
 @app.command("pair-forces")

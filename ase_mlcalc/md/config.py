@@ -147,6 +147,7 @@ class JobFiles(Section):
     model: str | None = Field(None, description="checkpoint of the potential; or give `calculator`")
     dtype: Literal["float32", "float64"] | None = Field(None, description="precision of the model; default: as stored")
     device: str | None = Field(None, description='device of the model, "cpu" or "cuda"')
+    compile: bool = Field(False, description="evaluate with code compiled for this machine, made once and kept")
     calculator: str | None = Field(
         None, description='any ASE calculator, "package.module:Factory", for example "ase.calculators.emt:EMT"'
     )

@@ -5,6 +5,8 @@ Arrays of irreps are those of `ase_mlcalc.nn.irreps`; ``b_pr`` (E, R) are radial
 ``y_pk`` (E, (l_max + 1)²) the spherical harmonics of the edges.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -29,6 +31,11 @@ def expand_edges(
     return radial(d_p) * u_p[:, None], y_pk
 
 
+def _parts(values: Tensor, at_once: int, dim: int = 0) -> Sequence[Tensor]:
+    """Pieces of at most that many rows; one piece where a compiler follows, which sees no sizes and fuses loops."""
+    return (values,) if torch.compiler.is_compiling() else values.split(at_once, dim=dim)
+
+
 class Density(nn.Module):
     """Expansion of each atom's surroundings, one for each element of the neighbours."""
 
@@ -48,7 +55,7 @@ class Density(nn.Module):
         n_atoms, n_radial, n_components = graph.n_atoms, b_pr.shape[1], y_pk.shape[1]
         slot_p = graph.centers * self.n_species + species_n[graph.neighbors]
         summed = b_pr.new_zeros(n_atoms * self.n_species, n_components * n_radial)
-        for slot, y, b in zip(*(values.split(EDGES_AT_ONCE) for values in (slot_p, y_pk, b_pr)), strict=True):
+        for slot, y, b in zip(*(_parts(values, EDGES_AT_ONCE) for values in (slot_p, y_pk, b_pr)), strict=True):
             summed = summed.index_add(0, slot, (y[:, :, None] * b[:, None, :]).flatten(1))
         by_degree = summed.view(n_atoms, self.n_species, n_components, n_radial).permute(2, 0, 1, 3).flatten(2)
         gain = self.gain(species_n).view(n_atoms, -1, self.embedding.embedding_dim).transpose(0, 1)
@@ -69,7 +76,7 @@ class AtomBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """((l_max + 1)², N, features) to ((l_out + 1)², N, features)."""
-        parts = [self._at_once(part) for part in x.split(ATOMS_AT_ONCE, dim=1)]
+        parts = [self._at_once(part) for part in _parts(x, ATOMS_AT_ONCE, dim=1)]
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def _at_once(self, x: Tensor) -> Tensor:

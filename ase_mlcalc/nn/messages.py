@@ -48,13 +48,13 @@ class MessageLayer(nn.Module, ABC):
         (N, ...)
         """
         in_blocks = (
-            h.device.type == "cpu"
+            not torch.compiler.is_compiling()  # first: sizes stay open
+            and h.device.type == "cpu"
             and torch.is_grad_enabled()
             and any(values.requires_grad for values in (h, *per_edge))
             and len(graph.centers) > _edges_per_block(h)
             # what the gradient of the parameters needs stays in one piece: batches in training are small
             and not any(parameter.requires_grad for parameter in self.parameters())
-            and not torch.compiler.is_compiling()
         )
         if in_blocks:
             total: Tensor = _InBlocks.apply(self, graph, h, *per_edge)

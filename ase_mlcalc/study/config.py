@@ -30,6 +30,7 @@ class ModelSource(Section):
     model: str | None = Field(None, description="checkpoint of the potential; or give `calculator`")
     dtype: Literal["float32", "float64"] | None = Field(None, description="precision of the model; default: as stored")
     device: str | None = Field(None, description='device of the model, "cpu" or "cuda"')
+    compile: bool = Field(False, description="evaluate with code compiled for this machine, made once and kept")
     calculator: str | None = Field(None, description='any ASE calculator, "package.module:Factory"')
     calculator_arguments: dict[str, Any] = Field(default_factory=dict, description="of the calculator's factory")
 
@@ -60,7 +61,7 @@ class StudyTable(Section):
     output: Path = Field(Path("study"), description="folder to write")
     models: dict[str, ModelSource] = Field(
         description="checkpoints or package.module:Factory as a list, or [study.models.NAME] tables with the keys of a "
-        "job: model, dtype, device, or calculator, calculator_arguments"
+        "job: model, dtype, device, compile, or calculator, calculator_arguments"
     )
     structures: dict[str, StructureSource] = Field(
         description='files that ASE reads as a list, "FILE@3" for the fourth structure of a file, or '
@@ -85,8 +86,7 @@ class StudyTable(Section):
     @field_validator("models", mode="before")
     @classmethod
     def _models_have_names(cls, value: Any) -> Any:
-        entries = _named(value, _stem_of_model)
-        return {name: _source_of(entry) for name, entry in entries.items()} if isinstance(entries, dict) else entries
+        return named_models(value)
 
     @field_validator("structures", mode="before")
     @classmethod
@@ -220,6 +220,12 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
+
+
+def named_models(value: Any) -> Any:
+    """Checkpoints and import paths, in a list, as tables with names; what is no list of such stays as it is."""
+    entries = _named(value, _stem_of_model)
+    return {name: _source_of(entry) for name, entry in entries.items()} if isinstance(entries, dict) else entries
 
 
 def _named(value: Any, stem: Callable[[str, int], str]) -> Any:

@@ -9,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
-from ase_mlcalc import checkpoint
+from ase_mlcalc import accelerate, checkpoint
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.read import LabelKeys, read_frames
 from ase_mlcalc.files import atomic_path, make_folder
@@ -37,7 +37,7 @@ def evaluate_files(
     Parameters
     ----------
     model_path : path
-        A checkpoint.
+        A checkpoint, or a ``.compiled`` file.
     paths : sequence of paths
         Files with labelled structures.
     out : path
@@ -55,7 +55,7 @@ def evaluate_files(
     CheckpointError, DataError, SpeciesError, NumericalError
         Unreadable checkpoint or data; an element that the potential does not know; NaN predictions.
     """
-    potential = checkpoint.load(model_path)
+    potential = accelerate.load(model_path)
     frames = read_frames(paths, keys=keys, format=format, index=index)
     comparison = compare_frames(potential, frames, batch_size)
     metrics = measure(comparison)
@@ -63,7 +63,8 @@ def evaluate_files(
     make_folder(out)
     parity(out / "parity.png", comparison)
     if predictions:
-        definition = definition_at_hand(potential, checkpoint.definitions_of_labels(model_path))
+        of_labels = [] if accelerate.is_package(model_path) else checkpoint.definitions_of_labels(model_path)
+        definition = definition_at_hand(potential, of_labels)
         write_predictions(out / "predictions.extxyz", frames, comparison, definition)
     metrics.write(out / "metrics.json", model=str(model_path), data=[str(path) for path in paths])
     return metrics

@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from pydantic import BaseModel, ConfigDict
 
-from ase_mlcalc import checkpoint
+from ase_mlcalc import accelerate
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.read import LabelKeys, read_frames
 from ase_mlcalc.ensemble import Ensemble, models_of
@@ -93,7 +93,7 @@ def compare_files(
     if not models:
         raise ConfigError("nothing to compare: give at least one checkpoint")
     files = [checkpoint_of(path) for path in models]
-    loaded = [checkpoint.load(file) for file in files]
+    loaded = [accelerate.load(file) for file in files]
     names = short_names(files)
     frames = read_frames(paths, keys=keys, format=format, index=index)
     compared = [_compare(name, one, frames, batch_size) for name, one in zip(names, loaded, strict=True)]
@@ -134,14 +134,15 @@ def checkpoint_of(path: Path | str) -> Path:
 
 
 def split_arguments(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Checkpoints (``.safetensors`` files, or folders that hold one) and files of data, in their order.
+    """Checkpoints (``.safetensors`` and ``.compiled`` files, or folders of training) and files of data, in order.
 
     Raises
     ------
     ConfigError
         None of one kind.
     """
-    models = [path for path in paths if path.suffix == ".safetensors" or (path / CHECKPOINT_FILE).is_file()]
+    suffixes = (".safetensors", accelerate.SUFFIX)
+    models = [path for path in paths if path.suffix in suffixes or (path / CHECKPOINT_FILE).is_file()]
     data = [path for path in paths if path not in models]
     for kind, found in (("checkpoint (a .safetensors file, or a folder that training wrote)", models), ("data", data)):
         if not found:

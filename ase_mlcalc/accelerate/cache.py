@@ -1,0 +1,109 @@
+"""Code that was compiled at first use, kept for the next: in the user's folder for caches, one file for each potential.
+
+Processes that want the same code wait for the one that compiles it.
+"""
+
+import hashlib
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from ase_mlcalc import checkpoint
+from ase_mlcalc.accelerate import aot
+from ase_mlcalc.accelerate.package import FORMAT_VERSION, SUFFIX, compile_model, load
+from ase_mlcalc.accelerate.tables import DEFAULT_TOLERANCE
+from ase_mlcalc.ensemble import Ensemble
+from ase_mlcalc.errors import CheckpointError, MLCalcError
+from ase_mlcalc.native.build import cache_folder, processor
+from ase_mlcalc.potential import Derived, Potential
+
+SEVERAL_THREADS = 4
+"""From so many on, code that leaves their number open is faster than code for one."""
+
+
+def compiled(potential: Potential) -> Potential:
+    """The same potential with compiled code, from the cache or for the cache; each member of an ensemble.
+
+    With one warning, potentials that cannot be compiled here are returned as they are.
+    """
+    if isinstance(potential, Ensemble):
+        return Ensemble([compiled(member) for member in potential.members], potential.uncertainty_scale)
+    if isinstance(potential, Derived) and potential.compiled is not None:
+        return potential
+    try:
+        if not isinstance(potential, Derived):
+            raise aot.CannotCompileError(f"a {type(potential).__name__} shows no model to compile")
+        aot.check_suitable(potential)
+        return _from_cache(potential)
+    except MLCalcError as error:
+        warnings.warn(f"{error}; going on without compiled code", stacklevel=2)
+        return potential
+
+
+def _from_cache(potential: Derived) -> Derived:
+    path = _path(potential)
+    if path.exists() and (found := _loaded(path)) is not None:
+        return found
+    with _one_at_a_time(path.with_suffix(".lock")):
+        if path.exists() and (found := _loaded(path)) is not None:  # another process was faster
+            return found
+        if sys.stderr.isatty():
+            print(f"compiling {potential.model.name} for this machine, which takes a minute once", file=sys.stderr)
+        compile_model(potential, path, several_threads=_several_threads())
+        found = _loaded(path)
+        if found is None:
+            raise CheckpointError(f"what was compiled to {path} cannot be read again; is the disk full?")
+        return found
+
+
+def _loaded(path: Path) -> Derived | None:
+    """With code; ``None``, and the file is gone, if it is damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = load(path)
+    except CheckpointError:
+        found = None
+    if isinstance(found, Derived) and found.compiled is not None:
+        return found
+    path.unlink(missing_ok=True)
+    return None
+
+
+def _path(potential: Derived) -> Path:
+    """Named by all that code depends on."""
+    key = [
+        checkpoint.fingerprint(potential),
+        str(potential.dtype),
+        torch.__version__,
+        processor(),
+        checkpoint.package_version(),
+        FORMAT_VERSION,
+        DEFAULT_TOLERANCE,
+        _several_threads(),
+    ]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
+    return cache_folder() / "compiled" / f"{potential.model.name}-{digest}{SUFFIX}"
+
+
+def _several_threads() -> bool:
+    return torch.get_num_threads() >= SEVERAL_THREADS
+
+
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """Wait for whoever holds the lock; the system frees that of a killed process."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system: what is written twice is the same
+        yield
+        return
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
