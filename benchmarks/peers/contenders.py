@@ -9,6 +9,14 @@ from typing import Any, NamedTuple
 CUTOFF_ANGSTROM = 5.0
 
 
+EVERYTHING = {
+    "ours": ("forces", "stress", "stresses"),
+    "mace": ("forces", "stress"),
+    "nequip": ("forces", "stress"),
+    "schnetpack": ("forces",),
+}
+
+
 class Contender(NamedTuple):
     """A network, and how it is evaluated."""
 
@@ -28,6 +36,11 @@ class Contender(NamedTuple):
     def ours(self) -> bool:
         """Whether this is a model of this package."""
         return self.program == "ours"
+
+    @property
+    def everything(self) -> tuple[str, ...]:
+        """What can be asked of its calculator, as it is set up here, in a periodic cell."""
+        return EVERYTHING[self.program]
 
 
 _MACE_64 = {"channels": 64, "max_L": 1}

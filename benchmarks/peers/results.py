@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.transforms import Bbox
 from rich.table import Table
 
 from ase_mlcalc.plots import COLORS, GREY, logarithmic, new_axes, new_figure, save
@@ -25,16 +27,21 @@ def speed_table(report: Mapping[str, Any], contenders: Sequence[Contender], quan
             table.add_column(f"{part['structure']}\n{part['atoms']} atoms", justify="right")
         for contender in contenders:
             table.add_row(contender.label, *(_cell(part, contender.name, quantity) for part in parts))
-        if quantity == "step":
-            first = contenders[0]
-            shares = [part["models"].get(first.name, {}).get("outside_model") for part in parts]
-            table.add_section()
-            table.add_row(
-                f"outside the model, {first.label}",
-                *("" if share is None else f"{100 * share:.0f} %" for share in shares),
-            )
+        extra = {"step": "outside_model", "call": "everything_over_forces"}[quantity]
+        table.add_section()
+        for contender in contenders:
+            shares = [part["models"].get(contender.name, {}).get(extra) for part in parts]
+            if contender.ours and any(share is not None for share in shares):
+                table.add_row(f"{contender.label}: {_EXTRA[extra]}", *map(_percent, shares))
         tables.append(table)
     return tables
+
+
+_EXTRA = {"outside_model": "outside the model", "everything_over_forces": "with all stress"}
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f} %"
 
 
 def _cell(part: Mapping[str, Any], name: str, quantity: str) -> str:
@@ -142,8 +149,9 @@ def _set_limits(axes: Any, found: Sequence[Point]) -> None:
 
 def _label(axes: Any, found: Sequence[Point]) -> None:
     """Names beside the points, at whichever of eight places hides the least of other names and points."""
-    axes.figure.canvas.draw()
-    renderer = axes.figure.canvas.get_renderer()
+    canvas = FigureCanvasAgg(axes.figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
     taken = [_around(axes.transData.transform((point.ms, point.force_mae)), 9) for point in found]
     for point in sorted(found, key=lambda point: point.ms):
         best = None
@@ -173,7 +181,5 @@ _PLACES = (
 
 
 def _around(center: Any, radius: float) -> Any:
-    from matplotlib.transforms import Bbox
-
     x, y = center
     return Bbox([[x - radius, y - radius], [x + radius, y + radius]])

@@ -1,6 +1,6 @@
 """Calls and steps of molecular dynamics of all contenders, in turn."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,11 @@ MOST_IN_A_TURN = 150
 LEAST_STEPS = 25
 """Steps in a turn of ours, so that the mean holds what rebuilding a neighbour list costs; peers rebuild every step."""
 COMPILING_S = 600.0
+"""How long the first call may take beside its own time."""
+LEAST_TURNS, ENOUGH_S = 3, 300.0
+"""Large structures have fewer turns: about so many seconds for all contenders together."""
 QUANTITIES = ("call", "step")
+"""What tables are made of; calls that also ask for stress are measured beside them."""
 
 
 class Pace(NamedTuple):
@@ -28,10 +32,10 @@ class Pace(NamedTuple):
     """Longest call that is waited for."""
 
 
-def turn_counts(call_s: float, *, ours: bool) -> dict[str, int]:
+def turn_counts(call_s: float, *, ours: bool) -> tuple[int, int]:
     """How many calls and steps make a turn."""
-    count = int(np.clip(TURN_S / call_s, 1, MOST_IN_A_TURN))
-    return {"call": count, "step": max(count, LEAST_STEPS) if ours else count}
+    calls = int(np.clip(round(TURN_S / call_s), 1, MOST_IN_A_TURN))
+    return calls, max(calls, LEAST_STEPS) if ours else calls
 
 
 def too_slow(call_s: float, limit_s: float) -> str:
@@ -44,48 +48,72 @@ def expected_call_s(before: Mapping[str, Any] | None, n_atoms: int) -> float:
     return 0.0 if before is None else before["call_s"] * n_atoms / before["atoms"]
 
 
-def in_turn(
-    workers: Mapping[str, Worker], counts: Mapping[str, dict[str, int]], turns: int, failed: dict[str, str]
-) -> dict[str, dict[str, list[float]]]:
-    """Seconds per call, per step and, within a step, outside the model: one number for each turn.
+class Entrant(NamedTuple):
+    """Who is measured, and how much in a turn."""
+
+    worker: Worker
+    calls: int
+    steps: int
+    everything: tuple[str, ...]
+    """Properties that are asked for beside forces alone; empty: none."""
+
+
+def turns_that_fit(entrants: Mapping[str, Entrant], call_s: Mapping[str, float], turns: int) -> int:
+    """How many turns are taken."""
+    asked = {name: e.calls * (2 if e.everything else 1) + e.steps for name, e in entrants.items()}
+    seconds = sum(count * call_s[name] for name, count in asked.items())
+    return turns if seconds * turns <= ENOUGH_S else max(LEAST_TURNS, int(ENOUGH_S / seconds))
+
+
+def in_turn(entrants: Mapping[str, Entrant], turns: int, failed: dict[str, str]) -> dict[str, dict[str, list[float]]]:
+    """Seconds per call, per step and so on: one number for each turn.
 
     Contenders take turns in an order that rotates.  One that fails is taken out and entered in `failed`; its times up
     to then are not returned.
     """
-    taken: dict[str, dict[str, list[float]]] = {name: {"call": [], "step": [], "outside": []} for name in workers}
-    order = list(workers)
+    taken: dict[str, dict[str, list[float]]] = {name: {} for name in entrants}
+    order = list(entrants)
     for turn in range(turns):
         for name in order[turn % len(order) :] + order[: turn % len(order)]:
             if name in failed:
                 continue
             try:
-                calls = workers[name].ask("calls", count=counts[name]["call"])["seconds"]
-                n = counts[name]["step"]
-                steps = workers[name].ask("steps", count=n)
+                for quantity, seconds in _one_turn(entrants[name]).items():
+                    taken[name].setdefault(quantity, []).append(seconds)
             except WorkerError as error:
                 failed[name] = str(error)
-                continue
-            taken[name]["call"].append(float(np.median(calls)))
-            taken[name]["step"].append(steps["seconds"] / n)
-            taken[name]["outside"].append((steps["seconds"] - steps["model_seconds"]) / n)
     return {name: times for name, times in taken.items() if name not in failed}
 
 
-def figures(taken: Mapping[str, dict[str, list[float]]], reference: str) -> dict[str, dict[str, Any]]:
+def _one_turn(entrant: Entrant) -> dict[str, float]:
+    worker, n = entrant.worker, entrant.steps
+    times = {"call": float(np.median(worker.ask("calls", count=entrant.calls)["seconds"]))}
+    if entrant.everything:
+        asked = {"count": entrant.calls, "properties": entrant.everything}
+        times["everything"] = float(np.median(worker.ask("calls", **asked)["seconds"]))
+    steps = worker.ask("steps", count=n)
+    return times | {"step": steps["seconds"] / n, "outside": (steps["seconds"] - steps["model_seconds"]) / n}
+
+
+def figures(taken: Mapping[str, Mapping[str, Sequence[float]]], reference: str) -> dict[str, dict[str, Any]]:
     """Milliseconds and ratios to the reference; ratios are taken within a turn, so that a drifting speed cancels."""
     found: dict[str, dict[str, Any]] = {}
     for name, times in taken.items():
         found[name] = {"turns": len(times["call"])}
         for quantity in QUANTITIES:
             ms = 1e3 * np.array(times[quantity])
-            entry = {"ms": float(np.median(ms)), "fastest_ms": float(ms.min())}
+            found[name][quantity] = {"ms": float(np.median(ms)), "fastest_ms": float(ms.min())}
             if reference in taken:
-                ratios = ms / (1e3 * np.array(taken[reference][quantity]))
-                entry |= {"ratio": float(np.median(ratios)), "ratio_stderr": _stderr(ratios)}
-            found[name][quantity] = entry
-        shares = np.array(times["outside"]) / np.array(times["step"])
-        found[name]["outside_model"] = float(np.median(shares))
+                found[name][quantity] |= _ratio("ratio", times[quantity], taken[reference][quantity])
+        found[name] |= _ratio("outside_model", times["outside"], times["step"])
+        if "everything" in times:
+            found[name] |= _ratio("everything_over_forces", times["everything"], times["call"])
     return found
+
+
+def _ratio(name: str, values: Sequence[float], others: Sequence[float]) -> dict[str, Any]:
+    ratios = np.array(values) / np.array(others)
+    return {name: float(np.median(ratios)), f"{name}_stderr": _stderr(ratios)}
 
 
 def _stderr(values: np.ndarray) -> float | None:
@@ -121,7 +149,7 @@ def measure(
     ase.io.write(file, case.atoms)
     n_atoms = len(case.atoms)
     left_out: dict[str, str] = {}
-    counts: dict[str, dict[str, int]] = {}
+    entrants: dict[str, Entrant] = {}
     memory: dict[str, float] = {}
     call_s: dict[str, float] = {}
     for name, (contender, worker) in workers.items():
@@ -150,9 +178,9 @@ def measure(
         if first["next_s"] > pace.limit_s:
             left_out[name] = too_slow(first["next_s"], pace.limit_s)
             continue
-        counts[name] = turn_counts(first["next_s"], ours=contender.ours)
-    chosen = {name: worker for name, (_, worker) in workers.items() if name in counts}
-    taken = in_turn(chosen, counts, pace.turns, left_out)
+        everything = contender.everything if case.atoms.pbc.all() and len(contender.everything) > 1 else ()
+        entrants[name] = Entrant(worker, *turn_counts(first["next_s"], ours=contender.ours), everything)
+    taken = in_turn(entrants, turns_that_fit(entrants, call_s, pace.turns), left_out)
     return {
         "structure": case.name,
         "atoms": n_atoms,

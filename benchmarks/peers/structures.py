@@ -13,6 +13,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_mlcalc.data.frames import Frame
+from ase_mlcalc.data.read import read_frames
 from ase_mlcalc.data.sets import water16
 from ase_mlcalc.files import atomic_path
 from ase_mlcalc.graph import from_atoms
@@ -84,8 +85,8 @@ def write_data_sets(folder: Path) -> dict[str, int]:
     data = data_folder()
     assert data is not None
     ours = load(DataConfig(train=(data / f"rmd17/{TRAINED_ON}_train.npz",)))
-    test = load(DataConfig(train=(data / f"rmd17/{TRAINED_ON}_test.npz",), n_train=0, n_validation=None))
-    parts = {"train": ours.train, "valid": ours.validation, "test": test.validation}
+    test = read_frames([data / f"rmd17/{TRAINED_ON}_test.npz"])
+    parts = {"train": ours.train, "valid": ours.validation, "test": test}
     for name, frames in parts.items():
         _write(folder / f"{name}.extxyz", [_from_frame(frame) for frame in frames])
     return {name: len(frames) for name, frames in parts.items()}

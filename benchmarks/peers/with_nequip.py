@@ -51,7 +51,7 @@ def _config(job: Job) -> dict[str, Any]:
     limits: dict[str, Any] = (
         {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 1}
         if job.minutes is None
-        else {"max_epochs": 100_000, "max_time": {"seconds": round(60 * job.minutes)}}
+        else {"max_epochs": 100_000, "max_time": "00:00:{:02d}:{:02d}".format(*divmod(round(60 * job.minutes), 60))}
     )
     checkpoints = {
         "_target_": "lightning.pytorch.callbacks.ModelCheckpoint",

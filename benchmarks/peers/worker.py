@@ -38,7 +38,7 @@ ENERGY_EVERY = 50
 EPISODE_STEPS = 200
 """Dynamics then starts again from the same structure, before models that know no chemistry lead it far away."""
 WARM_UP = 2
-"""Untimed calls at the start of a turn: memory and caches belonged to other processes."""
+"""Untimed calls at the start of a turn of several: memory and caches belonged to other processes."""
 
 
 class Session:
@@ -59,9 +59,9 @@ class Session:
 
     def versions(self) -> dict[str, Any]:
         """Of the program and what it computes with."""
-        import torch
-
-        found = {"python": sys.version.split()[0], "torch": torch.__version__, "ase": ase.__version__}
+        found = {"python": sys.version.split()[0], "ase": ase.__version__}
+        if "torch" in sys.modules:
+            found["torch"] = sys.modules["torch"].__version__
         return {**found, **self.program.versions()}
 
     def train(self, **job: Any) -> dict[str, Any]:
@@ -80,13 +80,12 @@ class Session:
 
     def open(self, *, network: str, run: dict[str, Any], device: str, threads: int) -> dict[str, Any]:
         """Take a network that was trained before."""
-        import torch
-
-        torch.set_num_threads(threads)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
         self.make = lambda: self.program.calculator(Path(network), run, device)
         self.device = device
         self.base_MB = self.base_MB or _peak_MB()
-        return {"threads": torch.get_num_threads()}
+        return {}
 
     def structure(self, *, file: str) -> dict[str, Any]:
         """Take a structure, with a new calculator, and make the first calls, which may compile."""
@@ -102,7 +101,7 @@ class Session:
 
     def calls(self, *, count: int, properties: tuple[str, ...] = ("forces",)) -> dict[str, Any]:
         """Wall time of calls for these properties, each at new positions."""
-        for _ in range(min(count, WARM_UP)):
+        for _ in range(min(count - 1, WARM_UP)):
             self._call(properties)
         return {"seconds": [self._call(properties) for _ in range(count)]}
 
@@ -118,7 +117,7 @@ class Session:
         if self.dynamics is None or self.steps_done + count > EPISODE_STEPS:
             self._begin_dynamics()
         assert self.dynamics is not None
-        for _ in range(min(count, WARM_UP)):
+        for _ in range(min(count - 1, WARM_UP)):
             self._step()
         before = self.model_seconds()
         begin = time.perf_counter()
