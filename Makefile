@@ -1,7 +1,7 @@
 # make demo    sets everything up in .venv, then trains, checks and runs molecular dynamics (about eight minutes)
 # make test    sets everything up, passes the whole suite
 # make lint    ruff and mypy
-# make bench   accuracy and speed on public data sets, see ASE_MLCALC_DATA below
+# make bench   speed and accuracy beside other programs, on public data, see ASE_MLCALC_DATA below
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -39,8 +39,9 @@ format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-accuracy
-	$(BIN)/python benchmarks/speed.py
+# beside other programs, each in an environment of its own; BENCH="--quick" for a short look
+bench: venv
+	$(BIN)/python benchmarks/bench.py --torch "$(TORCH)" $(BENCH)
 
 bench-accuracy: venv
 	$(BIN)/python benchmarks/exactness.py

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from matplotlib.transforms import Bbox
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
@@ -408,25 +409,43 @@ def test_points_take_the_faster_number_of_threads_and_who_has_both_figures():
     assert "NequIP l=2" not in labels
     assert found[0].ms == pytest.approx(2.2)
     assert found[0].ours
-    by_label = {point.label: point for point in found}
-    assert by_label["NequIP l=1"].force_mae == by_label["NequIP l=1, compiled"].force_mae
+    eager, compiled = (point for point in found if point.label == "NequIP l=1")
+    assert (eager.compiled, compiled.compiled) == (False, True)
+    assert eager.force_mae == compiled.force_mae
+    assert eager.ms < compiled.ms  # in this report cost only grows along the list
     assert results.points(made_up_report(), CONTENDERS, "ethanol") == []
 
 
-def test_picture_names_everybody_within_its_frame(tmp_path, monkeypatch):
+CROWDED = [
+    *((3.2, 12.8), (0.9, 12.8), (2.0, 34), (20, 30), (6.8, 30), (39, 28), (18, 28), (70, 24), (50, 23), (4, 60)),
+    *((6, 50), (8.7, 33)),
+]
+"""Cost and error of the contenders, much as they once were."""
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_picture_names_every_network_once_and_hides_nothing(crowded, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(results, "save", lambda figure, _: drawn.append(figure))
     found = results.points(made_up_report(), CONTENDERS, "aspirin")
+    if crowded:
+        names = {c.weights: c.label for c in reversed(CONTENDERS)}
+        found = [
+            results.Point(names[c.weights], ms, mae, c.ours, bool(c.run))
+            for c, (ms, mae) in zip(CONTENDERS, CROWDED, strict=True)
+        ]
     results.draw_plane(tmp_path / "plane.png", found, "a title")
     (figure,) = drawn
     (axes,) = figure.axes
-    assert sorted(text.get_text() for text in axes.texts) == sorted(point.label for point in found)
+    assert sorted(text.get_text() for text in axes.texts) == sorted({point.label for point in found})
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
     boxes = [text.get_window_extent(renderer) for text in axes.texts]
     assert all(figure.bbox.contains(x, y) for box in boxes for x, y in (box.min, box.max))
-    overlaps = sum(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
-    assert overlaps == 0
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+    centers = [axes.transData.transform((point.ms, point.force_mae)) for point in found]
+    markers = [Bbox([center - 5, center + 5]) for center in centers]
+    assert not any(box.overlaps(marker) for box in boxes for marker in markers)
     assert axes.get_xscale() == axes.get_yscale() == "log"
 
 

@@ -1,10 +1,14 @@
 """From what was measured to ``bench.json``, tables and the picture."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 from rich.table import Table
 
@@ -98,10 +102,11 @@ class Point(NamedTuple):
     """One contender in the plane."""
 
     label: str
+    """Of its network."""
     ms: float
     force_mae: float
     ours: bool
-    weights: str
+    compiled: bool
 
 
 def points(report: Mapping[str, Any], contenders: Sequence[Contender], structure: str) -> list[Point]:
@@ -111,75 +116,135 @@ def points(report: Mapping[str, Any], contenders: Sequence[Contender], structure
     """
     device = report["speed"][0]["device"] if report["speed"] else "cpu"
     parts = [p for p in report["speed"] if p["structure"] == structure and p["device"] == device]
+    names = {contender.weights: contender.label for contender in _networks(contenders)}
     found = []
     for contender in contenders:
         times = [part["models"][contender.name]["step"]["ms"] for part in parts if contender.name in part["models"]]
         error = report["accuracy"].get(contender.weights, {}).get(FORCE)
         if times and error is not None:
-            found.append(Point(contender.label, min(times), error, contender.ours, contender.weights))
+            compiled = bool(contender.run.get("compile"))
+            found.append(Point(names[contender.weights], min(times), error, contender.ours, compiled))
     return found
 
 
-def draw_plane(path: Path, found: Sequence[Point], subtitle: str) -> None:
-    """Force error against cost, both logarithmic; the same network evaluated in two ways is joined by a line."""
-    figure = new_figure(7.2, 4.6)
+def draw_plane(path: Path, found: Sequence[Point], title: str) -> None:
+    """Force error against cost, both logarithmic; a network that is evaluated in two ways is joined by a line."""
+    figure = new_figure(7.6, 4.8)
     axes = new_axes(figure, 1, 1, 0)
+    for label in dict.fromkeys(point.label for point in found):
+        same = [point for point in found if point.label == label]
+        axes.plot([p.ms for p in same], [p.force_mae for p in same], color=_color(same[0]), linewidth=1.2, zorder=2)
     for point in found:
-        color = COLORS[1] if point.ours else COLORS[0]
-        axes.plot(point.ms, point.force_mae, "o", color=color, markersize=9 if point.ours else 7, zorder=3)
-    for weights in {point.weights for point in found}:
-        same = [point for point in found if point.weights == weights]
-        axes.plot([p.ms for p in same], [p.force_mae for p in same], color=GREY, linewidth=0.9, zorder=2)
+        axes.plot(point.ms, point.force_mae, "o", markersize=8, zorder=3, **_face(point.ours, point.compiled))
     logarithmic(axes, x=True)
     logarithmic(axes)
     axes.set_xlabel("cost / ms per step of molecular dynamics")
     axes.set_ylabel("force error (MAE) / meV/Å")
-    axes.set_title(subtitle, fontsize=10, loc="left")
-    _set_limits(axes, found)
+    axes.set_title(title, fontsize=10, loc="left")
+    ms, errors = [p.ms for p in found], [p.force_mae for p in found]
+    axes.set_xlim(min(ms) / 1.6, max(ms) * 1.9)  # room for names
+    axes.set_ylim(min(errors) / 1.45, max(errors) * 1.45)
+    _add_legend(axes, found)
     _label(axes, found)
     save(figure, path)
 
 
-def _set_limits(axes: Any, found: Sequence[Point]) -> None:
-    """Room for labels around the points."""
-    ms, errors = [p.ms for p in found], [p.force_mae for p in found]
-    axes.set_xlim(min(ms) / 1.6, max(ms) * 2.2)
-    axes.set_ylim(min(errors) / 1.5, max(errors) * 1.4)
+def _color(point: Point) -> str:
+    return COLORS[1] if point.ours else COLORS[0]
 
 
-def _label(axes: Any, found: Sequence[Point]) -> None:
-    """Names beside the points, at whichever of eight places hides the least of other names and points."""
+def _face(ours: bool, compiled: bool) -> dict[str, str]:
+    color = COLORS[1] if ours else COLORS[0]
+    return {"markeredgecolor": color, "markerfacecolor": color if compiled else "white"}
+
+
+def _add_legend(axes: Axes, found: Sequence[Point]) -> None:
+    if len({point.compiled for point in found}) == 1:
+        return
+    for compiled, word in ((True, "compiled"), (False, "eager")):
+        face = {**_face(ours=False, compiled=compiled), "markeredgecolor": GREY}
+        face["markerfacecolor"] = GREY if compiled else "white"
+        axes.plot([], [], "o", markersize=7, label=word, **face)
+    # between the axes and the title, where no point can be
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=9, borderaxespad=0.2)
+
+
+class _Place(NamedTuple):
+    """Where a name could stand."""
+
+    text: Annotation
+    box: Bbox
+    price: float
+
+
+def _label(axes: Axes, found: Sequence[Point]) -> None:
+    """The name of each network beside one of its points, where names hide the least of each other and of the rest.
+
+    Names are put down one after the other, each at its best place; of many orders the best one is taken.
+    """
     canvas = FigureCanvasAgg(axes.figure)
     canvas.draw()
     renderer = canvas.get_renderer()
-    taken = [_around(axes.transData.transform((point.ms, point.force_mae)), 9) for point in found]
-    for point in sorted(found, key=lambda point: point.ms):
-        best = None
-        for dx, dy, ha, va in _PLACES:
-            text = axes.annotate(
-                point.label, (point.ms, point.force_mae), (dx, dy), textcoords="offset points",
-                ha=ha, va=va, fontsize=9, color="black" if point.ours else "#374151",
-                fontweight="bold" if point.ours else "normal", zorder=4,
-            )  # fmt: skip
+    groups = [[p for p in found if p.label == label] for label in dict.fromkeys(point.label for point in found)]
+    marks = [box for group in groups for box in _covered(axes, group)]
+    places = [_places(axes, group, marks, renderer) for group in groups]
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(len(groups)).tolist() for _ in range(100)]
+    _, chosen = min((_put_down(places, order) for order in orders), key=lambda attempt: attempt[0])
+    for k, of_one in enumerate(places):
+        for place in of_one:
+            if place is not chosen[k]:
+                place.text.remove()
+
+
+def _places(axes: Axes, group: Sequence[Point], marks: Sequence[Bbox], renderer: Any) -> list[_Place]:
+    places = []
+    for point in group:
+        for distance, (right, up) in product((9.0, 15.0), _DIRECTIONS):
+            text = _write(axes, point, distance, right, up)
             box = text.get_window_extent(renderer).padded(2)
             outside = not all(axes.bbox.contains(x, y) for x, y in (box.min, box.max))
-            hidden = sum(box.overlaps(other) for other in taken) + 2 * outside
-            if best is None or hidden < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = (hidden, text, box)
-            else:
-                text.remove()
-        assert best is not None
-        taken.append(best[2])
+            hidden = sum(box.overlaps(mark) for mark in marks)
+            places.append(_Place(text, box, hidden + 10 * outside + 0.01 * distance))
+    return places
 
 
-_PLACES = (
-    (9, 0, "left", "center"), (0, 9, "center", "bottom"), (0, -9, "center", "top"), (-9, 0, "right", "center"),
-    (7, 7, "left", "bottom"), (7, -7, "left", "top"), (-7, 7, "right", "bottom"), (-7, -7, "right", "top"),
-)  # fmt: skip
+def _put_down(places: Sequence[Sequence[_Place]], order: Sequence[int]) -> tuple[float, dict[int, _Place]]:
+    """What it costs to place names in this order, and the places."""
+    chosen: dict[int, _Place] = {}
+    total = 0.0
+    for k in order:
+        others = [place.box for place in chosen.values()]
+        prices = [place.price + 10 * sum(place.box.overlaps(other) for other in others) for place in places[k]]
+        best = int(np.argmin(prices))
+        total += prices[best]
+        chosen[k] = places[k][best]
+    return total, chosen
 
 
-def _around(center: Any, radius: float) -> Any:
-    x, y = center
-    return Bbox([[x - radius, y - radius], [x + radius, y + radius]])
+_DIRECTIONS = ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
+
+
+def _write(axes: Axes, point: Point, distance: float, right: int, up: int) -> Annotation:
+    slanted = 0.75 if right and up else 1.0
+    return axes.annotate(
+        point.label,
+        (point.ms, point.force_mae),
+        (slanted * distance * right, slanted * distance * up),
+        textcoords="offset points",
+        ha={1: "left", 0: "center", -1: "right"}[right],
+        va={1: "bottom", 0: "center", -1: "top"}[up],
+        fontsize=9,
+        fontweight="bold" if point.ours else "normal",
+        color=_color(point),
+        zorder=4,
+    )
+
+
+def _covered(axes: Axes, group: Sequence[Point]) -> list[Bbox]:
+    """Pixels that the markers of a network and the line between them take, as boxes."""
+    ends = np.array([axes.transData.transform((point.ms, point.force_mae)) for point in group])
+    size = 6 * axes.figure.dpi / 72
+    steps = np.linspace(0.0, 1.0, 30)[:, None]
+    between = [ends[:1], *(a + steps * (b - a) for a, b in pairwise(ends))]
+    return [Bbox([center - size, center + size]) for center in np.concatenate(between)]
