@@ -65,10 +65,8 @@ class Baseline:
 
     def reference_energies(self, numbers: Tensor) -> Tensor:
         """(N,) eV, float64: E0 of each atom."""
-        table = torch.zeros(119, dtype=torch.float64)
-        for number, energy in self.species_energy.items():
-            table[number] = energy
-        return table.to(numbers.device)[numbers]
+        table = [self.species_energy.get(number, 0.0) for number in range(119)]
+        return torch.tensor(table, dtype=torch.float64, device=numbers.device)[numbers]
 
 
 @runtime_checkable
@@ -103,6 +101,16 @@ class Potential(Protocol):
         """Evaluate; the results are detached."""
 
 
+class Slopes(Protocol):
+    """Energies of a model and their gradient by edges, in a way of its own; see `ase_mlcalc.accelerate.learning`."""
+
+    def __call__(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Energies relative to isolated atoms (N,), and gradients of their sum by edge vectors (E, 3), float64.
+
+        Both in the unit of the model, and differentiable with respect to its parameters.
+        """
+
+
 def derive(
     model: Model,
     graph: Graph,
@@ -110,6 +118,7 @@ def derive(
     *,
     create_graph: bool = False,
     isolated: Tensor | None = None,
+    slopes: Slopes | None = None,
 ) -> Properties:
     """Evaluate a model and everything that follows from its outputs.
 
@@ -124,6 +133,8 @@ def derive(
     isolated : (len(species),), optional
         The model's output for isolated atoms from `isolated_energies`, subtracted from every atom so that a
         structure dissociates to its reference energies; computed here when not given.
+    slopes : Slopes, optional
+        What evaluates the model in place of ``forward`` and autograd.
 
     Returns
     -------
@@ -141,6 +152,9 @@ def derive(
     vectors = graph.vectors.detach().to(model.dtype)
     if model.outputs & {"energies", "energy"}:
         with torch.enable_grad():
+            if slopes is not None:
+                e_n, g_pc = slopes(graph)
+                return _from_energies(graph, e_n, g_pc, baseline, create_graph)
             return _derive_from_energy(model, graph._replace(vectors=vectors), baseline, create_graph, isolated)
     _require_what_it_reads(model, graph)
     with torch.set_grad_enabled(create_graph):
@@ -170,6 +184,16 @@ def _derive_from_energy(
     g_pc = _gradient(e_b, r_pc, create_graph=create_graph)
     forces, stresses = edge_mechanics(graph, g_pc.double())
     properties = Properties(energy, energies, forces, _sum_over(graph, stresses), stresses)
+    return properties if create_graph else _detached(properties)
+
+
+def _from_energies(graph: Graph, e_n: Tensor, g_pc: Tensor, baseline: Baseline, create_graph: bool) -> Properties:
+    """What follows from energies relative to isolated atoms and their gradient, in the unit of the model."""
+    reference_n = baseline.reference_energies(graph.numbers)
+    energies = e_n * baseline.energy_scale
+    energy = _sum_over(graph, energies) + _sum_over(graph, reference_n)
+    forces, stresses = edge_mechanics(graph, g_pc * baseline.energy_scale)
+    properties = Properties(energy, energies + reference_n, forces, _sum_over(graph, stresses), stresses)
     return properties if create_graph else _detached(properties)
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from ase_mlcalc.errors import MLCalcError, ModelError, StructureError
 from ase_mlcalc.graph import Graph, collate, from_atoms
 from ase_mlcalc.model import MoleculeConfig
+from ase_mlcalc.native.build import find_compiler
 from ase_mlcalc.potential import Derived, derive, isolated_energies
 from ase_mlcalc.properties import SPECS, Properties
 
@@ -139,9 +140,12 @@ def make(potential: Derived, *, several_threads: bool) -> tuple[bytes, tuple[str
     Raises
     ------
     CannotCompileError
-        Not for this model, or without a compiler.
+        Not for this model.
+    NoCompilerError
+        There is no compiler.
     """
     check_suitable(potential)
+    find_compiler()  # tracing takes its time, and may go on without one
     example = example_graph(potential.species, potential.cutoff)
     try:
         with _AT_WORK, _quiet_and_private():
@@ -153,8 +157,8 @@ def make(potential: Derived, *, several_threads: bool) -> tuple[bytes, tuple[str
     except Exception as error:  # PyTorch raises anything
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise CannotCompileError(
-            f"model {potential.model.name!r} cannot be compiled here ({type(error).__name__}: {reason.strip()[:200]}); "
-            "is a C++ compiler installed (Debian: apt install g++)?"
+            f"PyTorch cannot compile model {potential.model.name!r} ({type(error).__name__}: {reason.strip()[:200]}); "
+            "use the checkpoint itself"
         ) from error
 
 

@@ -15,7 +15,7 @@ import torch
 
 from ase_mlcalc import checkpoint
 from ase_mlcalc.accelerate import aot
-from ase_mlcalc.accelerate.package import FORMAT_VERSION, SUFFIX, compile_model, load
+from ase_mlcalc.accelerate.package import FORMAT_VERSION, SUFFIX, compile_model, open_package
 from ase_mlcalc.accelerate.tables import DEFAULT_TOLERANCE
 from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import CheckpointError, MLCalcError
@@ -62,14 +62,12 @@ def _from_cache(potential: Derived) -> Derived:
 
 
 def _loaded(path: Path) -> Derived | None:
-    """With code; ``None``, and the file is gone, if it is damaged."""
+    """With code; ``None``, and the file is gone, if it is of no use."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = load(path)
-    except CheckpointError:
-        found = None
-    if isinstance(found, Derived) and found.compiled is not None:
+        found, reason = open_package(path)
+    except CheckpointError as error:
+        reason = str(error)
+    if not reason:
         return found
     path.unlink(missing_ok=True)
     return None

@@ -87,8 +87,8 @@ def compile_model(
 
     Raises
     ------
-    CannotCompileError
-        Not for this model, or without a compiler.
+    CannotCompileError, NoCompilerError
+        Not for this model, or not here.
     ConfigError
         An ensemble; no place to write to.
     """
@@ -171,19 +171,31 @@ def load(path: Path | str) -> Derived | Ensemble:
     path = Path(path)
     if not (path.suffix == SUFFIX or (path.is_file() and is_package(path))):
         return checkpoint.load(path)
-    header, potential, payload = _read(path)
-    reason = fits_here(header)
-    if not reason:
-        try:
-            return Derived(potential.model, potential.baseline, compiled=aot.Code(payload, header.outputs))
-        except (RuntimeError, OSError) as error:
-            reason = f"not to be loaded: {' '.join(str(error).split())[:200]}"
-    warnings.warn(
-        f"the code in {path} is {reason}; the model in the file is evaluated without it, which is slower: "
-        "`ase-mlcalc compile` makes code for this machine",
-        stacklevel=2,
-    )
+    potential, reason = open_package(path)
+    if reason:
+        warnings.warn(
+            f"the code in {path} is {reason}; the model in the file is evaluated without it, which is slower: "
+            "`ase-mlcalc compile` makes code for this machine",
+            stacklevel=2,
+        )
     return potential
+
+
+def open_package(path: Path) -> tuple[Derived, str]:
+    """The potential in a ``.compiled`` file, and why it is without code, or "" if it is with it.
+
+    Raises
+    ------
+    CheckpointError
+        As `load`.
+    """
+    header, potential, payload = _read(path)
+    if reason := fits_here(header):
+        return potential, reason
+    try:
+        return Derived(potential.model, potential.baseline, compiled=aot.Code(payload, header.outputs)), ""
+    except (RuntimeError, OSError) as error:
+        return potential, f"not to be loaded: {' '.join(str(error).split())[:200]}"
 
 
 def read_header(path: Path | str) -> Header:
