@@ -13,11 +13,12 @@ import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import mean
 from typing import Any
 
 import ase.data
 import ase.io
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 from mace.calculators import MACECalculator
 
@@ -29,6 +30,7 @@ LEARNING_RATE = 0.01
 LAST_LEARNING_RATE = 1e-4
 EMA_DECAY = 0.99
 PACE_STEPS = 12
+LEAST_EPOCHS = 2
 NAME = "network"
 
 
@@ -39,12 +41,17 @@ def versions() -> dict[str, str]:
 
 def train(job: Job) -> dict[str, Any]:
     """Train for as many epochs as the minutes hold; the model with the best validation error is kept."""
+    file = job.data / "train.extxyz"
     if job.minutes is None:
         epochs, gamma = 1, 1.0
     else:
-        epochs = max(2, math.floor(60 * job.minutes / _seconds_per_epoch(job)))
+        frames = ase.io.read(file, ":")
+        epochs, n_train = _that_fit(60 * job.minutes, len(frames), *_pace(job, frames[: BATCH * PACE_STEPS]))
+        if n_train < len(frames):
+            file = job.out / "first.extxyz"
+            ase.io.write(file, frames[:n_train])
         gamma = (LAST_LEARNING_RATE / LEARNING_RATE) ** (1 / (epochs - 1))
-    minutes = run_tool(_command(job, job.data / "train.extxyz", epochs, gamma), job, "train.log")
+    minutes = run_tool(_command(job, file, epochs, gamma), job, "train.log")
     return {
         "network": str(job.out / f"{NAME}.model"),
         "minutes": minutes,
@@ -58,20 +65,26 @@ def train(job: Job) -> dict[str, Any]:
     }
 
 
-def _seconds_per_epoch(job: Job) -> float:
-    """Of training and validation, from a run of a few steps in a folder of its own."""
+def _that_fit(seconds: float, n_train: int, structure_s: float, validation_s: float) -> tuple[int, int]:
+    """Epochs, and structures in each: all of them, unless the time is too short for two epochs of all."""
+    epochs = math.floor(seconds / (n_train * structure_s + validation_s))
+    if epochs >= LEAST_EPOCHS:
+        return epochs, n_train
+    return LEAST_EPOCHS, max(BATCH, math.floor((seconds / LEAST_EPOCHS - validation_s) / structure_s))
+
+
+def _pace(job: Job, few: list[Atoms]) -> tuple[float, float]:
+    """Seconds of training for each structure, and of one validation, from a short run in a folder of its own."""
     pilot = job._replace(out=job.out / "pace")
     pilot.out.mkdir()
-    few = ase.io.read(job.data / "train.extxyz", f":{BATCH * PACE_STEPS}")
     ase.io.write(pilot.out / "few.extxyz", few)
     run_tool(_command(pilot, pilot.out / "few.extxyz", 1, 1.0), pilot, "train.log")
     (log,) = (pilot.out / "results").glob("*_train.txt")
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     of_steps = [line["time"] for line in lines if line["mode"] == "opt"]
     of_validation = [line["time"] for line in lines if line["mode"] == "eval"]
-    n_train = sum(1 for _ in ase.io.iread(job.data / "train.extxyz"))
     shutil.rmtree(pilot.out)
-    return median(of_steps[PACE_STEPS // 3 :]) * n_train / BATCH + of_validation[-1]
+    return mean(of_steps[len(of_steps) // 3 :]) / BATCH, of_validation[-1]  # the first steps also compile
 
 
 def _command(job: Job, train_file: Path, epochs: int, gamma: float) -> list[str]:

@@ -61,6 +61,7 @@ def versions() -> dict[str, str]:
 
 def train(job: Job) -> dict[str, Any]:
     """Train until the minutes are over; the model with the best validation error is kept."""
+    os.chdir(job.out)  # it leaves a lock file where it is started
     torch.set_num_threads(job.threads)
     pytorch_lightning.seed_everything(0)
     data = _data(job)
