@@ -21,6 +21,7 @@ def couplings_header(l_max: int) -> str:
         *_couple_back(matrix, n_paths, l_max),
         *_harmonics(l_max),
         *_harmonics_back(l_max),
+        *_harmonics_change(l_max),
     ]
     return "\n".join(lines) + "\n"
 
@@ -30,16 +31,18 @@ def _couple(matrix: Tensor, n_paths: list[int], l_max: int) -> list[str]:
     size = (l_max + 1) ** 2
     lines = [
         "",
-        "// x: component k of the left factor at x + k * step, of the right factor `right` behind it",
-        "template <int LO> inline void couple(const REAL *x, ptrdiff_t step, int right, REAL *out, int n, int i) {",
-        *(f"    const V a{k} = load(x + {k} * step), b{k} = load(x + {k} * step + right);" for k in range(size)),
+        "// component k of the factors at left + k * step and right + k * step",
+        "template <int LO, bool ADD>",
+        "inline void couple(const REAL *left, const REAL *right, ptrdiff_t step, REAL *out, int n, int i) {",
+        *_factors(size),
     ]
     for row, (l, m, path, before) in enumerate(_rows(n_paths)):
         if m == path == 0:
             lines += ["    }"] if l else []
             lines.append(f"    if constexpr (LO >= {l}) {{")
         terms = " + ".join(_times(c, f"a{k // size} * b{k % size}") for k, c in _filled(matrix[row]))
-        lines.append(f"        store(out + {_place(l, m, path, before, n_paths)}, {terms});")
+        place = f"out + {_place(l, m, path, before, n_paths)}"
+        lines.append(f"        store({place}, ADD ? load({place}) + ({terms}) : {terms});")
     return [*lines, "    }", "}"]
 
 
@@ -49,10 +52,11 @@ def _couple_back(matrix: Tensor, n_paths: list[int], l_max: int) -> list[str]:
     rows = list(_rows(n_paths))
     lines = [
         "",
-        "template <int LO>",
+        "template <int LO, bool ADD>",
         "inline void couple_back(",
-        "    const REAL *x, ptrdiff_t step, int right, const REAL *in, int n, int i, REAL *slope) {",
-        *(f"    const V a{k} = load(x + {k} * step), b{k} = load(x + {k} * step + right);" for k in range(size)),
+        "    const REAL *left, const REAL *right, ptrdiff_t step, const REAL *in, int n, int i, REAL *slope_left,",
+        "    REAL *slope_right) {",
+        *_factors(size),
         *(f"    V s{k} = {{}}, t{k} = {{}};" for k in range(size)),
     ]
     for top in range(l_max + 1):
@@ -68,8 +72,14 @@ def _couple_back(matrix: Tensor, n_paths: list[int], l_max: int) -> list[str]:
                 )
         lines.append("    }")
     for k in range(size):
-        lines.append(f"    store(slope + {k} * step, s{k}), store(slope + {k} * step + right, t{k});")
+        for name, slope in (("left", f"s{k}"), ("right", f"t{k}")):
+            place = f"slope_{name} + {k} * step"
+            lines.append(f"    store({place}, ADD ? load({place}) + {slope} : {slope});")
     return [*lines, "}"]
+
+
+def _factors(size: int) -> list[str]:
+    return [f"    const V a{k} = load(left + {k} * step), b{k} = load(right + {k} * step);" for k in range(size)]
 
 
 def _harmonics(l_max: int) -> list[str]:
@@ -116,6 +126,27 @@ def _harmonics_back(l_max: int) -> list[str]:
                     ]
     lines += [f"    of_u[{a}] = s{1 + a} * REAL({3**0.5!r});" for a in range(3)]
     return [*lines, "    (void)u, (void)y;", "}"]
+
+
+def _harmonics_change(l_max: int) -> list[str]:
+    lines = [
+        "",
+        "// how fast they change when the direction does",
+        "inline void harmonics_change(const REAL *u, const REAL *y, const REAL *u_change, REAL *change) {",
+        "    change[0] = 0;",
+    ]
+    lines += [f"    change[{1 + a}] = REAL({3**0.5!r}) * u_change[{a}];" for a in range(3) if l_max]
+    for l, coupling in _recursion(l_max):
+        for m in range(2 * l + 1):
+            terms = [
+                _times(float(coupling[3 * a + b, m]), f"(change[{i}] * y[{j}] + y[{i}] * change[{j}])")
+                for a in range(2 * l - 1)
+                for b in range(3)
+                for i, j in [((l - 1) ** 2 + a, 1 + b)]
+                if abs(coupling[3 * a + b, m]) > ZERO
+            ]
+            lines.append(f"    change[{l * l + m}] = {' + '.join(terms)};")
+    return [*lines, "    (void)u;", "}"]
 
 
 def _recursion(l_max: int) -> list[tuple[int, Tensor]]:

@@ -21,7 +21,7 @@ from ase_mlcalc.model import Model
 from ase_mlcalc.models.equivariant import Equivariant
 from ase_mlcalc.native.build import library
 from ase_mlcalc.nn.equivariant import AtomBlock
-from ase_mlcalc.potential import Baseline, isolated_energies
+from ase_mlcalc.potential import Baseline, Derived, isolated_energies
 from ase_mlcalc.properties import Properties
 
 VECTOR_BYTES = (64, 32, 16)
@@ -66,19 +66,7 @@ class NativeEquivariant:
         why = reason_against(model)
         if why is not None:
             raise ModelError(why)
-        c = model.config
-        lib = library(
-            "equivariant.cpp",
-            {
-                "REAL": C_TYPES[model.dtype],
-                "L_MAX": c.l_max,
-                "N_RADIAL": c.n_radial,
-                "FEATURES": c.features,
-                "EDGE_FEATURES": c.edge_features,
-                "VECTOR_BYTES": _vector_bytes(model),
-            },
-            {"couplings.h": couplings_header(c.l_max)},
-        )
+        lib = kernel("equivariant.cpp", model)
         pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
         lib.equivariant_create.argtypes = [ctypes.c_int, ctypes.c_int, real, real, real, pointer]
         lib.equivariant_create.restype = pointer
@@ -87,15 +75,10 @@ class NativeEquivariant:
         inputs: list[Any] = [pointer, count, count, *[pointer] * 4, ctypes.c_int]
         lib.equivariant_evaluate.argtypes = [*inputs, *[pointer] * 4]
         lib.equivariant_evaluate.restype = ctypes.c_int
-        numbers = torch.cat([weight.detach().flatten() for weight in _weights(model)])
-        weights = np.ascontiguousarray(numbers.numpy())
+        weights = flat_weights(model)
         self._lib = lib
         self._model = lib.equivariant_create(
-            len(c.species),
-            c.n_interactions,
-            c.cutoff,
-            model.density.scale,
-            c.mean_neighbors**-0.5,
+            *sizes_and_scales(model),
             weights.ctypes.data,
         )
         if not self._model:
@@ -103,8 +86,7 @@ class NativeEquivariant:
         with torch.no_grad():
             isolated = isolated_energies(model).double().numpy()
         self._scale = baseline.energy_scale
-        self._row = np.full(119, -1, dtype=np.int64)
-        self._row[list(c.species)] = np.arange(len(c.species))
+        self._row = rows_of_species(model)
         self._isolated = isolated
         self._reference = np.array([baseline.species_energy.get(z, 0.0) for z in range(119)])
 
@@ -118,8 +100,8 @@ class NativeEquivariant:
         species = self._row[numbers]
         n, n_edges = len(numbers), graph.centers.shape[0]
         energies, forces, virials = np.empty(n), np.empty((n, 3)), np.empty((n, 6))
-        threads = max(1, min(torch.get_num_threads(), n // ATOMS_PER_THREAD))
-        kept = [_contiguous(values) for values in (graph.centers, graph.neighbors, graph.vectors)]
+        threads = threads_for(n)
+        kept = [contiguous(values) for values in (graph.centers, graph.neighbors, graph.vectors)]
         status = self._lib.equivariant_evaluate(
             self._model,
             n,
@@ -165,6 +147,44 @@ class NativeEquivariant:
         )
 
 
+def with_kernel(potential: Derived) -> Derived:
+    """The same potential, evaluated by the kernel; raises as `NativeEquivariant` does."""
+    model: Any = potential.model
+    return Derived(model, potential.baseline, compiled=NativeEquivariant(model, potential.baseline))
+
+
+def kernel(source: str, model: Equivariant) -> ctypes.CDLL:
+    """A kernel for models with these sizes of layers."""
+    c = model.config
+    macros = {
+        "REAL": C_TYPES[model.dtype],
+        "L_MAX": c.l_max,
+        "N_RADIAL": c.n_radial,
+        "FEATURES": c.features,
+        "EDGE_FEATURES": c.edge_features,
+        "VECTOR_BYTES": _vector_bytes(model),
+    }
+    return library(source, macros, {"couplings.h": couplings_header(c.l_max)})
+
+
+def sizes_and_scales(model: Equivariant) -> tuple[int, int, float, float, float]:
+    """What kernels take beside the weights."""
+    c = model.config
+    return len(c.species), c.n_interactions, c.cutoff, model.density.scale, c.mean_neighbors**-0.5
+
+
+def rows_of_species(model: Equivariant) -> NDArray[np.int64]:
+    """(119,) row of each atomic number, -1 for elements that the model does not know."""
+    rows = np.full(119, -1, dtype=np.int64)
+    rows[list(model.config.species)] = np.arange(len(model.config.species))
+    return rows
+
+
+def flat_weights(model: Equivariant) -> NDArray[Any]:
+    """All weights in the order in which kernels read them."""
+    return torch.cat([weight.detach().flatten() for weight in weights_in_order(model)]).numpy()
+
+
 def _vector_bytes(model: Equivariant) -> int | None:
     """The widest vectors that the processor has and that channels are whole numbers of."""
     widest = 64 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 32
@@ -176,8 +196,8 @@ def _vector_bytes(model: Equivariant) -> int | None:
     return None
 
 
-def _weights(model: Equivariant) -> Iterator[Tensor]:
-    """In the order in which the kernel reads them."""
+def weights_in_order(model: Equivariant) -> Iterator[Tensor]:
+    """Parameters in the order in which kernels read them."""
     yield from (model.density.mix.weight, model.density.embedding.weight, model.density.gain.weight)
     yield from _of_block(model.first)
     for interaction in model.interactions:
@@ -189,6 +209,11 @@ def _weights(model: Equivariant) -> Iterator[Tensor]:
         yield from (linear.weight, linear.bias)  # type: ignore[misc]
 
 
+def threads_for(n_atoms: int) -> int:
+    """As many as torch has, but no more than the atoms are worth."""
+    return max(1, min(torch.get_num_threads(), n_atoms // ATOMS_PER_THREAD))
+
+
 def _of_block(block: AtomBlock) -> Iterator[Tensor]:
     yield block.factors.weight
     yield from block.product.weights
@@ -196,7 +221,8 @@ def _of_block(block: AtomBlock) -> Iterator[Tensor]:
         yield from (linear.weight, linear.bias)
 
 
-def _contiguous(values: Tensor) -> NDArray[Any]:
+def contiguous(values: Tensor) -> NDArray[Any]:
+    """The same numbers as an array whose rows follow each other in memory."""
     return np.ascontiguousarray(values.numpy())
 
 

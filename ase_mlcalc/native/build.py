@@ -66,7 +66,8 @@ def _loaded(source: str, macros: tuple[tuple[str, object], ...], headers: tuple[
     if os.environ.get(SWITCH, "1") == "0":
         raise NoCompilerError(f"{SWITCH} is 0: kernels are not compiled")
     compiler = find_compiler()
-    text = (SOURCES / source).read_text(encoding="utf-8")
+    files = [SOURCES / source, *sorted(SOURCES.glob("*.h"))]
+    text = "".join(file.read_text(encoding="utf-8") for file in files)
     key = hashlib.sha256(repr((text, macros, headers, FLAGS, identity(compiler), processor())).encode()).hexdigest()[
         :20
     ]

@@ -84,6 +84,9 @@ class TrainConfig(OptimizerConfig):
     seed: int = Field(0, ge=0, description="of the initial weights and of the order of the structures")
     dtype: Literal["float32", "float64"] = Field("float32", description="precision of the model")
     device: str = Field("auto", description="cpu, cuda, cuda:1, ...; auto is a GPU if there is one")
+    kernel: bool = Field(
+        True, description="train by kernels in C++ where the model has some and a compiler is there; the same, faster"
+    )
     save_interval_s: float = Field(15.0, ge=0, description="at least so long between two saved training states")
     start_from: Path | None = Field(
         None, description="checkpoint of the same model; weights of the same name and shape are taken to begin with"

@@ -20,6 +20,8 @@ import torch
 from ase.data import atomic_numbers
 
 from ase_mlcalc import checkpoint
+from ase_mlcalc.accelerate.learning import kernel_slopes
+from ase_mlcalc.accelerate.native import with_kernel
 from ase_mlcalc.data.audit import audit
 from ase_mlcalc.data.baseline import fit_baseline
 from ase_mlcalc.data.frames import Frame, Sample, collate, require, sources_of_labels, to_sample
@@ -27,7 +29,7 @@ from ase_mlcalc.errors import DataError, NumericalError
 from ase_mlcalc.files import exclusive, make_folder, remove_leftovers, write_text
 from ase_mlcalc.model import Model
 from ase_mlcalc.plots import learning_curves
-from ase_mlcalc.potential import Baseline, Derived, derive
+from ase_mlcalc.potential import Baseline, Derived, Slopes, derive
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.training import state as states
 from ase_mlcalc.training.config import TrainJob, resolved, to_toml
@@ -98,6 +100,8 @@ class _Run:
     labels: dict[str, dict[str, list[str]]]
     """Where those that are trained on came from."""
     state: TrainingState
+    slopes: Slopes | None
+    """What differentiates the model in place of autograd, if anything does."""
     budget: Budget
     peak_rates: list[float]
     """Learning rates of the optimiser's parameter groups before the schedule."""
@@ -202,6 +206,7 @@ def _begin(
         watched=min(config.validation_limit, len(validation)),
         batch_size=config.batch_size or _batch_size(samples),
     )
+    slopes, why = kernel_slopes(model) if config.kernel else (None, "train.kernel is false")
     optimizer = make_optimizer(model, config)
     state = TrainingState(model, MovingAverage(model, config.ema_decay), optimizer)
     run = _Run(
@@ -212,6 +217,7 @@ def _begin(
         loss=loss,
         labels=sources_of_labels(data.train, loss.weights),
         state=state,
+        slopes=slopes,
         budget=budget,
         peak_rates=[group["lr"] for group in optimizer.param_groups],
         report=report,
@@ -230,6 +236,8 @@ def _begin(
         f"{len(structures.train)} training structures{_left_out(data, structures)}, "
         f"{structures.batch_size} per step, {len(validation)} for validation; loss: {weights}"
     )
+    if model.name == "equivariant" and slopes is None:
+        report.say(f"trained by torch alone, which takes several times as long as by the kernel in C++: {why}")
     return run
 
 
@@ -275,7 +283,7 @@ def _seconds_at_end(run: _Run) -> float:
         return 0.0
     batch = run.structures.validation[: config.evaluation_batch_size]
     begin = time.monotonic()
-    compare(Derived(run.state.average.model, run.baseline), batch, [""] * len(batch), len(batch))
+    compare(_potential(run, run.state.average.model), batch, [""] * len(batch), len(batch))
     per_structure = (time.monotonic() - begin) / len(batch)
     expected = per_structure * (run.structures.watched + len(run.structures.validation)) + PICTURES_S
     return min(expected, MAX_RESERVE * 60 * config.max_minutes)
@@ -368,7 +376,7 @@ def _step(run: _Run, batch: Sample) -> torch.Tensor:
     """One step of the optimiser; returns loss and gradient norm (2,)."""
     model, optimizer = run.state.model, run.state.optimizer
     optimizer.zero_grad(set_to_none=True)
-    prediction = derive(model, batch.graph, run.baseline, create_graph=True)
+    prediction = derive(model, batch.graph, run.baseline, create_graph=True, slopes=run.slopes)
     loss = run.loss(prediction, batch.labels, batch.graph.system)
     if not loss.requires_grad:  # isolated atoms only: nothing in the batch depends on the weights
         return torch.stack([loss, torch.zeros_like(loss)])
@@ -423,7 +431,13 @@ def _validate(run: _Run, epochs: float, train_loss: float) -> None:
 
 
 def _compare(run: _Run, model: Model, samples: list[Sample], groups: list[str]) -> Comparison:
-    return compare(Derived(model, run.baseline), samples, groups, run.job.train.evaluation_batch_size)
+    return compare(_potential(run, model), samples, groups, run.job.train.evaluation_batch_size)
+
+
+def _potential(run: _Run, model: Model) -> Derived:
+    """A model with its weights as they are now."""
+    potential = Derived(model, run.baseline)
+    return potential if run.slopes is None else with_kernel(potential)
 
 
 def _write_log(run: _Run) -> None:
