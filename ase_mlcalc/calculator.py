@@ -107,6 +107,9 @@ class MLCalculator(Calculator):
         self._graph: Graph | None = None
         """Of the last evaluation, where per-atom stress still has to be made from it."""
         self._neighbors = NeighborList(self.potential.cutoff, skin)
+        self._device = self.potential.device
+        self._known: NDArray[np.integer] | None = None
+        """Atomic numbers that were found to be known last."""
         self.implemented_properties = sorted(given | ({"free_energy"} if "energy" in given else set()))
 
     def calculate(
@@ -171,16 +174,21 @@ class MLCalculator(Calculator):
 
     def _evaluate(self, atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any], Graph | None]:
         """Results, what goes with them that ASE has no name for, and the graph if more will be asked of it."""
-        check_species(np.unique(atoms.numbers).tolist(), self.potential.species, "the potential")
-        graph = from_atoms(atoms, self.potential.cutoff, self._neighbors).to(self.potential.device)
+        if self._known is None or not np.array_equal(atoms.numbers, self._known):
+            check_species(np.unique(atoms.numbers).tolist(), self.potential.species, "the potential")
+            self._known = atoms.numbers.copy()
+        graph = from_atoms(atoms, self.potential.cutoff, self._neighbors)
+        if self._device.type != "cpu":
+            graph = graph.to(self._device)
+        with_stress = has_volume(atoms)
         self.evaluations += 1
         extras = {}
         if isinstance(self.potential, Ensemble):
             properties, std = self.potential.predict_with_std(graph)
-            extras = _disagreement(std, self.potential.uncertainty_scale, with_stress=has_volume(atoms))
+            extras = _disagreement(std, self.potential.uncertainty_scale, with_stress=with_stress)
         else:
             properties = self.potential(graph)
-        results = _ase_arrays(properties, with_stress=has_volume(atoms))
+        results = _ase_arrays(properties, with_stress=with_stress)
         if "energy" in results:
             results["free_energy"] = results["energy"]
         if self.stress_definition == self._at_hand or "stresses" not in results:
@@ -210,7 +218,7 @@ def _ase_arrays(properties: Properties, *, with_stress: bool) -> dict[str, Any]:
     for name in sorted(properties.given()):
         if name in ("stress", "stresses") and not with_stress:
             continue
-        value = getattr(properties, name).detach().cpu().double().numpy()
+        value = getattr(properties, name).detach().to("cpu", torch.float64).numpy()
         if not np.isfinite(value).all():
             raise NumericalError(f"the potential gave NaN or Inf for {name}; is the structure far from its data?")
         if SPECS[name].components == (3, 3):

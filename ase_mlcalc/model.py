@@ -295,13 +295,13 @@ class Clustered(Protocol):
 class Tabulable(Protocol):
     """A model with functions of the distance that tables can replace; see `ase_mlcalc.accelerate.tables`."""
 
-    def tabulate(self, table: Callable[[Callable[[Tensor], Tensor]], nn.Module]) -> None:
+    def tabulate(self, table: Callable[[Callable[[Tensor], Tensor], float], nn.Module]) -> None:
         """Replace these functions in the model itself, which is then good for evaluation only.
 
         Parameters
         ----------
         table : callable
-            Makes a module of a function (E,) Å to (E, F) that is zero beyond the cutoff.
+            Makes a module of a function (E,) Å to (E, F), and of the distance from which on it does not matter.
         """
 
 

@@ -50,7 +50,7 @@ class Tabulated(nn.Module):
         self.start, self.spacing, self.error = start, spacing, error
 
     def forward(self, d_p: Tensor) -> Tensor:
-        """(E,) Å to (E, F); beyond both ends the outermost piece goes on."""
+        """(E,) Å to (E, F); below its start the first piece goes on, beyond its end the last value."""
         value: Tensor = _Interpolation.apply(d_p, self.coefficients, self.start, 1.0 / self.spacing)
         return value
 
@@ -101,7 +101,7 @@ def tabulate(model: Model, tolerance: float = DEFAULT_TOLERANCE) -> Model:
         raise ModelError(f"model {model.name!r} has no tables: its edges are more than functions of the distance")
     exact = copy.deepcopy(model).double().eval().requires_grad_(False)
     assert isinstance(exact, Tabulable)
-    exact.tabulate(lambda function: table_of(function, model.config.cutoff, tolerance))
+    exact.tabulate(lambda function, cutoff: table_of(function, cutoff, tolerance))
     return exact.to(model.dtype)
 
 
@@ -111,8 +111,9 @@ def table_of(function: Callable[[Tensor], Tensor], cutoff: float, tolerance: flo
     Parameters
     ----------
     function : callable
-        (E,) Å to (E, F), each row for itself, in float64 and differentiable; zero beyond the cutoff.
+        (E,) Å to (E, F), each row for itself, in float64 and twice differentiable.
     cutoff : float, Å
+        From here on the table keeps its value.
     tolerance : float
         How far any slope may be off between two points of the grid, measured at eight places of each piece, relative
         to the root mean square of that function's slopes; both over distances above `CLOSEST_ANGSTROM`.

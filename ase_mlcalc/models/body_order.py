@@ -30,6 +30,7 @@ Different here: the paper has no envelopes; its networks see bare numbers, ours 
 between 0 and 1, or bonds and next neighbours would hardly differ.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, Self
 
 import torch
@@ -118,6 +119,13 @@ class BodyOrder(Model, name="body_order", outputs={"energies"}):
             found.append(Stage(term, part, learned=(term,), share=SHARES[term] / whole))
         return tuple(found)
 
+    def tabulate(self, table: Callable[[Callable[[Tensor], Tensor], float], nn.Module]) -> None:
+        """Energies of pairs, and the embedding of edges; see `ase_mlcalc.model.Tabulable`."""
+        if self.pair is not None:
+            self.pair.table = table(self.pair.of_all_types, self.pair.cutoff)
+        if self.message_passing is not None:
+            self.message_passing.table = table(self.message_passing.embedded, self.message_passing.cutoff)
+
 
 class PairTerm(nn.Module):
     """NN2: an energy for each edge up to the short cutoff, from its squared distance."""
@@ -128,14 +136,27 @@ class PairTerm(nn.Module):
         self.bonds = BondTypes(len(config.species))
         self.steps = steps_of_squared_distance(config.hidden)
         self.networks = NetworkPerType(len(self.bonds), config.hidden, config.hidden)
+        self.table: nn.Module | None = None
+        """In place of the networks."""
 
     def forward(self, graph: Graph, species_n: Tensor) -> Tensor:
         """(N,) half of the energy of a pair at each of its ends."""
         edges = short_edges(graph, self.cutoff)
-        x_p = edges.vectors.square().sum(dim=1) / self.cutoff**2
+        d_p = edges.vectors.square().sum(dim=1).sqrt()
         type_p = self.bonds(species_n[edges.centers], species_n[edges.neighbors])
-        e_p = self.networks(self.steps(x_p[:, None]), type_p) * envelope(x_p.sqrt(), 1.0)
+        e_p = self.energies(d_p, type_p) if self.table is None else self.table(d_p).gather(1, type_p[:, None])[:, 0]
         return e_p.new_zeros(graph.n_atoms).index_add(0, edges.centers, e_p)
+
+    def energies(self, d_p: Tensor, type_p: Tensor) -> Tensor:
+        """(E,) Å and types of bonds to (E,)."""
+        steps_pk = self.steps((d_p / self.cutoff).square()[:, None])
+        e_p: Tensor = self.networks(steps_pk, type_p) * envelope(d_p, self.cutoff)
+        return e_p
+
+    def of_all_types(self, d_p: Tensor) -> Tensor:
+        """(E,) Å to (E, types of bonds)."""
+        types = [torch.full_like(d_p, t, dtype=torch.int64) for t in range(len(self.bonds))]
+        return torch.stack([self.energies(d_p, type_p) for type_p in types], dim=1)
 
 
 class TripletTerm(nn.Module):
@@ -172,7 +193,7 @@ class TripletTerm(nn.Module):
         difference_t = x_t2[:, 0] - x_t2[:, 1]
         difference_t = torch.where(order_t == 0, difference_t.square(), order_t * difference_t)
         across_t = (one_tk[:, :3] - other_tk[:, :3]).square().sum(dim=1) / (2 * self.cutoff) ** 2
-        cosine_t = (one_tk[:, :3] * other_tk[:, :3]).sum(dim=1) / d_t2.prod(dim=1)
+        cosine_t = (one_tk[:, :3] * other_tk[:, :3]).sum(dim=1) / (d_t2[:, 0] * d_t2[:, 1])
         shape_tk = torch.stack([x_t2.mean(dim=1), difference_t, across_t, 0.5 * cosine_t + 0.5], dim=1)
         return shape_tk, one_tk[:, 4] * other_tk[:, 4]
 
@@ -201,21 +222,28 @@ class MessagePassing(nn.Module):
         self.scale = config.mean_neighbors**-0.5
         self.node_embedding = nn.Embedding(len(config.species), f)
         self.edge_embedding = nn.Sequential(steps_of_squared_distance(f), dense(f, f), nn.SiLU(), dense(f, f))
+        self.table: nn.Module | None = None
+        """In place of the embedding of edges."""
         self.edge_steps = nn.ModuleList(EdgeConvolution(f) for _ in range(config.n_steps))
         self.node_steps = nn.ModuleList(NodeConvolution(f) for _ in range(config.n_steps))
         self.decoder = nn.Sequential(dense(f, f), nn.SiLU(), dense(f, 1, size=SMALL_START))
 
     def forward(self, graph: Graph, species_n: Tensor) -> Tensor:
         """(N,) what the surroundings of each atom up to the cutoff are worth."""
-        squared_p = graph.vectors.square().sum(dim=1)
-        u_p = envelope(squared_p.sqrt(), self.cutoff)[:, None] * self.scale
+        d_p = graph.vectors.square().sum(dim=1).sqrt()
+        u_p = envelope(d_p, self.cutoff)[:, None] * self.scale
         h_nf = self.node_embedding(species_n)
-        e_pf = self.edge_embedding(squared_p[:, None] / self.cutoff**2)
+        e_pf = self.embedded(d_p) if self.table is None else self.table(d_p)
         for edge_step, node_step in zip(self.edge_steps, self.node_steps, strict=True):
             e_pf = e_pf + edge_step(h_nf, e_pf, graph)
             h_nf = h_nf + node_step(h_nf, e_pf, u_p, graph)
         energies: Tensor = self.decoder(h_nf)[:, 0]
         return energies
+
+    def embedded(self, d_p: Tensor) -> Tensor:
+        """(E,) Å to (E, F)."""
+        e_pf: Tensor = self.edge_embedding((d_p / self.cutoff).square()[:, None])
+        return e_pf
 
 
 class EdgeConvolution(nn.Module):

@@ -65,7 +65,7 @@ class LennardJones(Model, name="lennard_jones", outputs={"energies"}):
 
     def clusters(self, graph: Graph) -> tuple[Clusters]:
         """Half pairs, one for each directed edge."""
-        each = torch.arange(len(graph.centers), device=graph.centers.device)[:, None]
+        each = torch.arange(graph.centers.shape[0], device=graph.centers.device)[:, None]
         return (Clusters(torch.stack([graph.centers, graph.neighbors], dim=1), each, self._half_pair_energy),)
 
     def _half_pair_energy(self, r_tmc: Tensor) -> Tensor:

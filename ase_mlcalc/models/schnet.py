@@ -127,11 +127,11 @@ class SchNet(Model, name="schnet", outputs={"energies"}):
             x_nf = x_nf + interaction(x_nf, radial, graph)
         return Properties(energies=self.readout(x_nf).squeeze(-1))
 
-    def tabulate(self, table: Callable[[Callable[[Tensor], Tensor]], nn.Module]) -> None:
+    def tabulate(self, table: Callable[[Callable[[Tensor], Tensor], float], nn.Module]) -> None:
         """Filters as tables; see `ase_mlcalc.model.Tabulable`."""
         for interaction in self.interactions:
             assert isinstance(interaction, Interaction)
-            interaction.filter_net = table(partial(_filter_of, self.radial, interaction.filter_net))
+            interaction.filter_net = table(partial(_filter_of, self.radial, interaction.filter_net), self.config.cutoff)
         self.radial = Distance()
 
 

@@ -69,7 +69,7 @@ class StillingerWeber(Model, name="stillinger_weber", outputs={"energies"}):
         ijk = torch.stack(
             [graph.centers[angles.first], graph.neighbors[angles.first], graph.neighbors[angles.second]], 1
         )
-        each = torch.arange(len(graph.centers), device=graph.centers.device)[:, None]
+        each = torch.arange(graph.centers.shape[0], device=graph.centers.device)[:, None]
         return (
             Clusters(ij, each, self._half_pair_energy),
             Clusters(ijk, torch.stack([angles.first, angles.second], dim=1), self._triplet_energy),
@@ -86,8 +86,8 @@ class StillingerWeber(Model, name="stillinger_weber", outputs={"energies"}):
         d_tm = torch.linalg.vector_norm(r_tmc, dim=2)
         inside_tm, gap_tm = self._gap(d_tm)
         h_tm = torch.where(inside_tm, torch.exp(self.gamma * self.sigma / gap_tm), 0.0)
-        cosine_t = (r_tmc[:, 0] * r_tmc[:, 1]).sum(dim=1) / d_tm.prod(dim=1)
-        return self.lambda_ * self.epsilon * h_tm.prod(dim=1) * (cosine_t - TETRAHEDRAL_COSINE) ** 2
+        cosine_t = (r_tmc[:, 0] * r_tmc[:, 1]).sum(dim=1) / (d_tm[:, 0] * d_tm[:, 1])
+        return self.lambda_ * self.epsilon * h_tm[:, 0] * h_tm[:, 1] * (cosine_t - TETRAHEDRAL_COSINE) ** 2
 
     def _gap(self, d: Tensor) -> tuple[Tensor, Tensor]:
         """Which distances are below the cutoff, and d - r_c there (anything negative elsewhere)."""
