@@ -20,10 +20,11 @@ from typer.testing import CliRunner
 from ase_mlcalc import Baseline, Derived, Ensemble, MLCalculator, checkpoint, load
 from ase_mlcalc import accelerate as package_of_code
 from ase_mlcalc.accelerate import CannotCompileError, aot, cache, compile_model, is_package, package, read_header
+from ase_mlcalc.accelerate.engines import ENGINES
 from ase_mlcalc.accelerate.verify import check_code
 from ase_mlcalc.cli.studies import _sources
 from ase_mlcalc.cli.verbs import app
-from ase_mlcalc.errors import CheckpointError, ConfigError, ModelError, StructureError
+from ase_mlcalc.errors import CheckpointError, ConfigError, ModelError, SpeciesError, StructureError
 from ase_mlcalc.graph import collate, from_atoms
 from ase_mlcalc.model import lookup
 from ase_mlcalc.native.build import NoCompilerError, find_compiler
@@ -261,11 +262,10 @@ def test_code_that_does_not_fit_is_left_for_the_model(compiled_file, tmp_path, c
 
 def test_code_for_a_lesser_processor_fits(compiled_file):
     header = read_header(compiled_file)
-    assert package.fits_here(header) == ""
-    lesser = " ".join(header.processor.split()[:-3])
-    assert package.fits_here(header.model_copy(update={"processor": lesser})) == ""
-    better = header.processor + " avx4096"
-    assert "avx4096, which this one lacks" in package.fits_here(header.model_copy(update={"processor": better}))
+    engine = ENGINES[header.engine]
+    assert engine.reason_not_here(header.torch, header.processor) == ""
+    assert engine.reason_not_here(header.torch, " ".join(header.processor.split()[:-3])) == ""
+    assert "avx4096, which this one lacks" in engine.reason_not_here(header.torch, header.processor + " avx4096")
 
 
 def test_damaged_files_are_refused(compiled_file, tmp_path):
@@ -306,6 +306,22 @@ def test_precision_and_place_of_code_are_fixed(compiled_file):
         MLCalculator(compiled_file, dtype="float32")
 
 
+@needs_compiler
+def test_equivariant_is_evaluated_by_the_kernel_of_the_package(own_cache, tmp_path):
+    exact = potential("equivariant")
+    header = compile_model(exact, tmp_path / "model.compiled")
+    assert (header.engine, header.tables) == ("native", None)
+    for fast in (load(tmp_path / "model.compiled"), cache.compiled(exact)):
+        for twin in (fast, copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):  # noqa: S301
+            for atoms in structures():
+                graph = from_atoms(atoms, exact.cutoff)
+                assert_same(twin(graph), exact(graph), 1e-10)
+    with pytest.raises(SpeciesError, match="does not know"):
+        fast(from_atoms(molecule("NH3"), exact.cutoff))
+    with pytest.raises(StructureError, match=r"takes vectors as torch.float64"):
+        fast(graph._replace(vectors=graph.vectors.float()))
+
+
 # ----- at first use ---------------------------------------------------------------------------------------------------
 
 
@@ -324,18 +340,18 @@ def test_the_calculator_compiles_once(own_cache, as_if_compiled):
 
 @needs_compiler
 def test_what_code_depends_on_is_in_its_name(own_cache, monkeypatch):
-    names = [cache._path(potential())]
-    names.append(cache._path(potential(dtype=torch.float32)))
-    names.append(cache._path(Derived(potential().model, Baseline())))
+    names = [cache._path(potential(), "aotinductor")]
+    names.append(cache._path(potential(dtype=torch.float32), "aotinductor"))
+    names.append(cache._path(Derived(potential().model, Baseline()), "aotinductor"))
     other = potential()
     with torch.no_grad():
         next(other.model.parameters()).add_(1e-6)
-    names.append(cache._path(other))
+    names.append(cache._path(other, "aotinductor"))
     monkeypatch.setattr(cache, "processor", lambda: "Plan9 m68k")
-    names.append(cache._path(potential()))
+    names.append(cache._path(potential(), "aotinductor"))
     monkeypatch.undo()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    names.append(cache._path(potential()))
+    names.append(cache._path(potential(), "aotinductor"))
     assert len({path.name for path in names}) == 6
 
 
@@ -402,7 +418,8 @@ def test_without_a_compiler_the_model_is_evaluated_and_one_warning_says_so(own_c
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("sgdml", "made for one molecule"), ("stress_mlp", "neither an energy nor forces of pairs")]
+    ("name", "reason"),
+    [("sgdml", "made for one molecule"), ("stress_mlp", "neither an energy nor forces of pairs")],
 )
 def test_models_that_are_not_compiled(name, reason, own_cache):
     cls = lookup(name)

@@ -23,14 +23,14 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from ase_mlcalc.errors import MLCalcError, ModelError, StructureError
+from ase_mlcalc.accelerate.inputs import checked_inputs
+from ase_mlcalc.errors import MLCalcError
 from ase_mlcalc.graph import Graph, collate, from_atoms
 from ase_mlcalc.model import MoleculeConfig
 from ase_mlcalc.native.build import find_compiler
 from ase_mlcalc.potential import Derived, derive, isolated_energies
 from ase_mlcalc.properties import SPECS, Properties
 
-NAME = "aotinductor"
 CLOSE = 0.45
 """Distance of neighbours in examples, in cutoffs."""
 _AT_WORK = threading.Lock()
@@ -61,9 +61,7 @@ class Code:
 
     def __call__(self, graph: Graph) -> Properties:
         """Energies, forces and stresses; a graph has to be on the CPU, and without gauge."""
-        if graph.gauge is not None:
-            raise ModelError("compiled code has no gauge; evaluate the model itself")
-        return Properties(**dict(zip(self._outputs, self._run(_inputs(graph)), strict=True)))
+        return Properties(**dict(zip(self._outputs, self._run(checked_inputs(graph)), strict=True)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing in it changes
@@ -72,54 +70,18 @@ class Code:
         return Code, (self._payload, self._outputs)
 
 
-_INPUTS = {
-    "numbers": (torch.int64, 1),
-    "cell": (torch.float64, 3),
-    "system": (torch.int64, 1),
-    "centers": (torch.int64, 1),
-    "neighbors": (torch.int64, 1),
-    "vectors": (torch.float64, 2),
-}
-"""Fields of a graph that code takes: their type and number of axes."""
-
-
-def _inputs(graph: Graph) -> list[Tensor]:
-    """Checked, because code reads whatever memory it is given as what it expects."""
-    found = []
-    for name, (dtype, axes) in _INPUTS.items():
-        values: Tensor = getattr(graph, name)
-        if values.dtype != dtype or values.ndim != axes or values.device.type != "cpu":
-            raise StructureError(
-                f"compiled code takes {name} as {dtype} with {axes} axes on the CPU, got {values.dtype} of shape "
-                f"{tuple(values.shape)} on {values.device}; make graphs with ase_mlcalc.graph.from_atoms"
-            )
-        found.append(values.detach().contiguous())
-    numbers, cell, system, centers, neighbors, vectors = found
-    if (
-        system.shape != numbers.shape
-        or centers.shape != neighbors.shape
-        or vectors.shape != (*centers.shape, 3)
-        or cell.shape[1:] != (3, 3)
-    ):
-        shapes = ", ".join(f"{name} {tuple(each.shape)}" for name, each in zip(_INPUTS, found, strict=True))
-        raise StructureError(f"arrays of a graph do not belong together: {shapes}")
-    return found
-
-
-def check_suitable(potential: Derived) -> None:
-    """Raise `CannotCompileError` for potentials that this engine cannot make code of."""
+def reason_against(potential: Derived) -> str:
+    """Why this engine makes no code of a potential; "" if it does."""
     model = potential.model
-    reason = ""
     if not model.outputs & {"energies", "energy", "edge_forces"}:
-        reason = "it predicts neither an energy nor forces of pairs"
-    elif isinstance(model.config, MoleculeConfig):
-        reason = "it is made for one molecule"
-    elif potential.reads != {"vectors"}:
-        reason = f"it reads {', '.join(sorted(potential.reads - {'vectors'}))}"
-    elif potential.device.type != "cpu":
-        reason = f"it is on {potential.device}, and code is for the CPU"
-    if reason:
-        raise CannotCompileError(f"model {model.name!r} is not compiled: {reason}; use the checkpoint itself")
+        return "it predicts neither an energy nor forces of pairs"
+    if isinstance(model.config, MoleculeConfig):
+        return "it is made for one molecule"
+    if potential.reads != {"vectors"}:
+        return f"it reads {', '.join(sorted(potential.reads - {'vectors'}))}"
+    if potential.device.type != "cpu":
+        return f"it is on {potential.device}, and code is for the CPU"
+    return ""
 
 
 def make(potential: Derived, *, several_threads: bool) -> tuple[bytes, tuple[str, ...]]:
@@ -128,6 +90,7 @@ def make(potential: Derived, *, several_threads: bool) -> tuple[bytes, tuple[str
     Parameters
     ----------
     potential : Derived
+        One that there is no `reason_against`.
     several_threads : bool
         Leave the number of threads open; otherwise everything but matrix products runs on one.
 
@@ -140,11 +103,10 @@ def make(potential: Derived, *, several_threads: bool) -> tuple[bytes, tuple[str
     Raises
     ------
     CannotCompileError
-        Not for this model.
+        PyTorch cannot do it.
     NoCompilerError
         There is no compiler.
     """
-    check_suitable(potential)
     find_compiler()  # tracing takes its time, and may go on without one
     example = example_graph(potential.species, potential.cutoff)
     try:
@@ -213,7 +175,7 @@ def _traced(potential: Derived, example: Graph) -> tuple[torch.fx.GraphModule, t
             tracing_mode="symbolic",
             _allow_non_fake_inputs=True,  # weights
             decomposition_table={torch.ops.aten._linalg_det.default: _determinant},  # noqa: SLF001
-        )(*_inputs(example))
+        )(*checked_inputs(example))
     for node in module.graph.nodes:
         if node.target is torch.ops.aten.view.default:  # the second trace may choose other strides
             node.target = torch.ops.aten.reshape.default
@@ -234,7 +196,7 @@ def _exported(module: torch.fx.GraphModule, example: Graph) -> torch.export.Expo
     atoms, edges, structures = (torch.export.Dim(name, min=2) for name in ("atoms", "edges", "structures"))
     open_sizes = ({0: atoms}, {0: structures}, {0: atoms}, {0: edges}, {0: edges}, {0: edges})
     with fx_config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
-        return torch.export.export(module, tuple(_inputs(example)), dynamic_shapes=open_sizes)
+        return torch.export.export(module, tuple(checked_inputs(example)), dynamic_shapes=open_sizes)
 
 
 def _built(exported: torch.export.ExportedProgram, several_threads: bool) -> bytes:

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from ase_mlcalc import checkpoint
-from ase_mlcalc.accelerate import aot
+from ase_mlcalc.accelerate.aot import CannotCompileError
+from ase_mlcalc.accelerate.engines import engine_for
 from ase_mlcalc.accelerate.package import FORMAT_VERSION, SUFFIX, compile_model, open_package
 from ase_mlcalc.accelerate.tables import DEFAULT_TOLERANCE
 from ase_mlcalc.ensemble import Ensemble
@@ -37,16 +38,16 @@ def compiled(potential: Potential) -> Potential:
         return potential
     try:
         if not isinstance(potential, Derived):
-            raise aot.CannotCompileError(f"a {type(potential).__name__} shows no model to compile")
-        aot.check_suitable(potential)
-        return _from_cache(potential)
+            raise CannotCompileError(f"a {type(potential).__name__} shows no model to compile")
+        engine = engine_for(potential)
+        return _from_cache(potential, engine.name)
     except MLCalcError as error:
         warnings.warn(f"{error}; going on without compiled code", stacklevel=2)
         return potential
 
 
-def _from_cache(potential: Derived) -> Derived:
-    path = _path(potential)
+def _from_cache(potential: Derived, engine: str) -> Derived:
+    path = _path(potential, engine)
     if path.exists() and (found := _loaded(path)) is not None:
         return found
     with _one_at_a_time(path.with_suffix(".lock")):
@@ -73,9 +74,10 @@ def _loaded(path: Path) -> Derived | None:
     return None
 
 
-def _path(potential: Derived) -> Path:
+def _path(potential: Derived, engine: str) -> Path:
     """Named by all that code depends on."""
     key = [
+        engine,
         checkpoint.fingerprint(potential),
         str(potential.dtype),
         torch.__version__,

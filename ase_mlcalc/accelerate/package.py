@@ -7,7 +7,6 @@ people that you trust.
 
 import copy
 import json
-import platform
 import tempfile
 import warnings
 import zipfile
@@ -18,11 +17,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ase_mlcalc import checkpoint
-from ase_mlcalc.accelerate import aot
+from ase_mlcalc.accelerate.engines import ENGINES, engine_for
 from ase_mlcalc.accelerate.tables import DEFAULT_TOLERANCE, tabulate
 from ase_mlcalc.accelerate.verify import check_code
 from ase_mlcalc.ensemble import Ensemble
-from ase_mlcalc.errors import CheckpointError, ConfigError
+from ase_mlcalc.errors import CheckpointError, ConfigError, MLCalcError
 from ase_mlcalc.files import atomic_path
 from ase_mlcalc.model import Tabulable
 from ase_mlcalc.native.build import processor
@@ -103,13 +102,14 @@ def compile_model(
             "compiles each of its members"
         )
     potential = in_precision(potential, dtype)
-    fast, tables = with_tables(potential, tolerance)
-    payload, outputs = aot.make(fast, several_threads=several_threads)
-    code = aot.Code(payload, outputs)
+    engine = engine_for(potential)
+    fast, tables = with_tables(potential, tolerance if engine.uses_tables else None)
+    payload, outputs = engine.make(fast, several_threads=several_threads)
+    code = engine.load(payload, outputs, fast)
     header = Header(
         format_version=FORMAT_VERSION,
         package_version=checkpoint.package_version(),
-        engine=aot.NAME,
+        engine=engine.name,
         torch=torch.__version__,
         processor=processor(),
         fingerprint=checkpoint.fingerprint(potential),
@@ -190,12 +190,16 @@ def open_package(path: Path) -> tuple[Derived, str]:
         As `load`.
     """
     header, potential, payload = _read(path)
-    if reason := fits_here(header):
+    engine = ENGINES.get(header.engine)
+    if engine is None:
+        return potential, f"for the engine {header.engine!r}, which this version does not have"
+    if reason := engine.reason_not_here(header.torch, header.processor):
         return potential, reason
     try:
-        return Derived(potential.model, potential.baseline, compiled=aot.Code(payload, header.outputs)), ""
-    except (RuntimeError, OSError) as error:
+        code = engine.load(payload, header.outputs, potential)
+    except (RuntimeError, OSError, MLCalcError) as error:
         return potential, f"not to be loaded: {' '.join(str(error).split())[:200]}"
+    return Derived(potential.model, potential.baseline, compiled=code), ""
 
 
 def read_header(path: Path | str) -> Header:
@@ -248,17 +252,3 @@ def _header(path: Path | str, archive: zipfile.ZipFile) -> Header:
 def _damaged(path: Path | str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:200]
     return f"{path} is damaged, or no compiled potential ({reason}); copy it again or compile its checkpoint again"
-
-
-def fits_here(header: Header) -> str:
-    """Why code does not run here; "" if it does."""
-    if header.engine != aot.NAME:
-        return f"for the engine {header.engine!r}, which this version does not have"
-    if header.torch != torch.__version__:
-        return f"made with PyTorch {header.torch}, and this is {torch.__version__}"
-    made_for, have = header.processor.split(), processor().split()
-    if made_for[:2] != have[:2]:
-        return f"for {' '.join(made_for[:2])}, and this is {platform.system()} {platform.machine()}"
-    if missing := sorted(set(made_for) - set(have)):
-        return f"for a processor with {', '.join(missing[:3])}, which this one lacks"
-    return ""

@@ -6,7 +6,8 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from ase_mlcalc.accelerate.aot import CannotCompileError, Code, example_structures
+from ase_mlcalc.accelerate.aot import CannotCompileError, example_structures
+from ase_mlcalc.accelerate.engines import Evaluate
 from ase_mlcalc.graph import Graph, collate, from_atoms
 from ase_mlcalc.potential import Derived
 
@@ -14,14 +15,14 @@ ALLOWED = {torch.float32: 1e-4, torch.float64: 1e-9}
 """Largest deviation of energies, forces and virials from the model in float64, relative to the largest of each."""
 
 
-def check_code(code: Code, potential: Derived, tolerance: float | None) -> float:
+def check_code(code: Evaluate, potential: Derived, tolerance: float | None) -> float:
     """Compare code with its model on structures of other sizes than it was traced with.
 
     Among them are one atom alone, which has no edges, and one atom in a small cell.
 
     Parameters
     ----------
-    code : Code
+    code : callable
     potential : Derived
         Without tables.
     tolerance : float, optional

@@ -419,38 +419,39 @@ struct Evaluation {
     void evaluate(const Structure &s, int threads, double *energies, double *g, double *forces, double *virials) {
         prepare(s, threads);
         const int64_t blocks = blocks_.count();
+        const int layers = weights.n_interactions;
+        Barrier barrier;
+        std::vector<std::atomic<int64_t>> next(2 * layers + 1);  // block of each pass over them
+        for (auto &each : next) each = 0;
 #pragma omp parallel num_threads(threads)
         {
-#ifdef _OPENMP
-            const int me = omp_get_thread_num(), team = omp_get_num_threads();
-#else
-            const int me = 0, team = 1;
-#endif
-            Room &room = *rooms_[me];
-            const int64_t e0 = me * s.n_edges / team, e1 = (me + 1) * s.n_edges / team;
-            if (s.n_edges) std::memset(g_.at + 3 * e0, 0, sizeof(REAL) * 3 * (e1 - e0));
-#pragma omp barrier
-            for (int t = 0; t <= weights.n_interactions; ++t) {
-#pragma omp for schedule(dynamic)
-                for (int64_t b = 0; b < blocks; ++b) forward_block(s, t, b, room, energies);
-            }
-            for (int t = weights.n_interactions; t > 0; --t) {
-#pragma omp for schedule(dynamic)
-                for (int64_t b = 0; b < blocks; ++b) backward_block(s, t, b, room);
-            }
-            std::vector<double> &mine = sums_[me];
+            const Team team;
+            Room &room = *rooms_[team.me];
+            const int64_t e0 = team.first(s.n_edges), e1 = team.last(s.n_edges);
+            if (e1 > e0) std::memset(g_.at + 3 * e0, 0, sizeof(REAL) * 3 * (e1 - e0));
+            std::vector<double> &mine = sums_[team.me];
             std::fill(mine.begin(), mine.end(), 0.0);
+            barrier.wait(team.size);
+            for (int pass = 0; pass <= 2 * layers; ++pass) {
+                for (int64_t b = next[pass]++; b < blocks; b = next[pass]++) {
+                    if (pass <= layers)
+                        forward_block(s, pass, b, room, energies);
+                    else
+                        backward_block(s, 2 * layers + 1 - pass, b, room);
+                }
+                barrier.wait(team.size);
+            }
             for (int64_t p = e0; p < e1; ++p) add_mechanics(s, p, mine.data());
             if (g)
                 for (int64_t q = 3 * e0; q < 3 * e1; ++q) g[q] = g_.at[q];
-#pragma omp barrier
-            const int64_t a0 = me * s.n_atoms / team, a1 = (me + 1) * s.n_atoms / team;
-            for (int64_t i = a0; i < a1; ++i)
+            barrier.wait(team.size);
+            for (int64_t i = team.first(s.n_atoms); i < team.last(s.n_atoms); ++i)
                 for (int q = 0; q < 9; ++q) {
                     double total = 0;
-                    for (int other = 0; other < team; ++other) total += sums_[other][9 * i + q];
+                    for (int other = 0; other < team.size; ++other) total += sums_[other][9 * i + q];
                     (q < 3 ? forces[3 * i + q] : virials[6 * i + q - 3]) = total;
                 }
+            barrier.wait(team.size);
         }
     }
 

@@ -5,12 +5,14 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
+#include <thread>
 #include <type_traits>
 #include <vector>
 
@@ -370,5 +372,36 @@ inline void take_in(int n, const REAL *of_atoms, REAL factor, REAL *x) {
                 store(x + (ptrdiff_t(k) * n + i) * D + part * LANES,
                       factor * load(of_atoms + (ptrdiff_t(i) * PARTS + part) * K * LANES + k * LANES));
 }
+
+// Where threads wait for each other.  That of OpenMP keeps its core busy; where other programs want the core too, the
+// thread that is waited for then does not get on.
+class Barrier {
+  public:
+    void wait(int team) {
+        if (team == 1) return;
+        const int before = turn_.load(std::memory_order_acquire);
+        if (waiting_.fetch_add(1, std::memory_order_acq_rel) + 1 == team) {
+            waiting_.store(0, std::memory_order_relaxed);
+            turn_.fetch_add(1, std::memory_order_release);
+            return;
+        }
+        for (int tries = 0; turn_.load(std::memory_order_acquire) == before; ++tries)
+            if (tries > PATIENCE) std::this_thread::yield();
+    }
+
+  private:
+    static constexpr int PATIENCE = 4000;  // some ten microseconds
+    std::atomic<int> waiting_{0}, turn_{0};
+};
+
+struct Team {  // a thread of a parallel region
+#ifdef _OPENMP
+    int me = omp_get_thread_num(), size = omp_get_num_threads();
+#else
+    int me = 0, size = 1;
+#endif
+    int64_t first(int64_t n) const { return me * n / size; }
+    int64_t last(int64_t n) const { return (me + 1) * n / size; }
+};
 
 }  // namespace

@@ -631,28 +631,29 @@ struct Learning {
     void run(int threads, REAL *gradients) {
         const int layers = weights.n_interactions;
         const int64_t count = blocks.count();
+        Barrier barrier;
 #pragma omp parallel num_threads(threads)
         {
-#ifdef _OPENMP
-            Room &room = *rooms[omp_get_thread_num()];
-#else
-            Room &room = *rooms[0];
-#endif
+            const Team team;
+            Room &room = *rooms[team.me];
+            const int64_t first_block = team.first(count), last_block = team.last(count);
             // blocks keep to their threads: sums come out the same each time
-            for (int t = 0; t <= layers; ++t) {
-#pragma omp for schedule(static)
-                for (int64_t b = 0; b < count; ++b) forward_block(t, b, room);
+            for (int pass = 0; pass <= 2 * layers; ++pass) {
+                for (int64_t b = first_block; b < last_block; ++b) {
+                    if (pass <= layers)
+                        forward_block(pass, b, room);
+                    else
+                        backward_block(2 * layers + 1 - pass, b, room);
+                }
+                barrier.wait(team.size);
             }
-            for (int t = layers; t > 0; --t) {
-#pragma omp for schedule(static)
-                for (int64_t b = 0; b < count; ++b) backward_block(t, b, room);
+            const int64_t total = int64_t(places.total);
+            for (int64_t q = team.first(total); q < team.last(total); ++q) {
+                REAL sum_of_all = 0;
+                for (const auto &each : rooms) sum_of_all += each->gradients[q];
+                gradients[q] = sum_of_all;
             }
-#pragma omp for schedule(static)
-            for (int64_t q = 0; q < int64_t(places.total); ++q) {
-                REAL total = 0;
-                for (const auto &each : rooms) total += each->gradients[q];
-                gradients[q] = total;
-            }
+            barrier.wait(team.size);
         }
         for (int t = 0; t < layers; ++t)
             for (int kind = 0; kind < 2 * L + 1; ++kind)
