@@ -595,9 +595,9 @@ def compile_checkpoint(
     dtype: Annotated[
         Literal["float32", "float64"] | None, typer.Option("--dtype", help="Precision; default: as stored.")
     ] = None,
-    tables: Annotated[
-        bool, typer.Option("--tables/--no-tables", help="Tables in place of functions of the distance, to 1e-5.")
-    ] = True,
+    no_tables: Annotated[
+        bool, typer.Option("--no-tables", help="Functions of the distance as they are, not as tables to 1e-5.")
+    ] = False,
     several_threads: Annotated[
         bool, typer.Option("--several-threads", help="For large systems on several cores; slower on one.")
     ] = False,
@@ -614,7 +614,7 @@ def compile_checkpoint(
         model,
         out,
         dtype=None if dtype is None else getattr(torch, dtype),
-        tolerance=DEFAULT_TOLERANCE if tables else None,
+        tolerance=None if no_tables else DEFAULT_TOLERANCE,
         several_threads=several_threads,
     )
     with_tables = "" if header.tables is None else f", tables to {header.tables:.0e}"
