@@ -53,6 +53,7 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("equivariant-compiled", "equivariant, compiled", "ours", "equivariant", {"name": "equivariant"},
               {"compile": True}),
     Contender("schnet", "schnet", "ours", "schnet", {"name": "schnet"}),
+    Contender("schnet-compiled", "schnet, compiled", "ours", "schnet", {"name": "schnet"}, {"compile": True}),
     Contender("nequip-l1", "NequIP l=1", "nequip", "nequip-l1", _NEQUIP_1),
     Contender("nequip-l1-compiled", "NequIP l=1, compiled", "nequip", "nequip-l1", _NEQUIP_1, {"compile": True}),
     Contender("nequip-l2", "NequIP l=2", "nequip", "nequip-l2", _NEQUIP_2),

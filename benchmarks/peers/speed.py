@@ -16,7 +16,7 @@ TURN_S = 0.3
 MOST_IN_A_TURN = 150
 LEAST_STEPS = 25
 """Steps in a turn of ours, so that the mean holds what rebuilding a neighbour list costs; peers rebuild every step."""
-COMPILING_S = 600.0
+COMPILING_S = 1800.0
 """How long the first call may take beside its own time."""
 LEAST_TURNS, ENOUGH_S = 3, 300.0
 """Large structures have fewer turns: about so many seconds for all contenders together."""

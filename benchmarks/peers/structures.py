@@ -54,9 +54,14 @@ def cases(largest: int) -> list[Case]:
     for name in ("aspirin", "azobenzene") if data is not None else ():
         with np.load(data / f"rmd17/{name}_test.npz") as archive:
             found.append(Case(name, Atoms(archive["nuclear_charges"], archive["coords"][0]), MOLECULES))
-    box = ase.io.read(water16("gfn1"), index=0)
+    box = _box_of_water()
     boxes = [Case(f"water-{n}", box * copies, WATER) for n, copies in COPIES.items()]
     return [case for case in [*found, *boxes] if len(case.atoms) <= largest]
+
+
+def _box_of_water() -> Atoms:
+    (box,) = ase.io.read(water16("gfn1"), index=":1")  # a plain 0 makes ASE read the whole file first
+    return box
 
 
 def write_anything(folder: Path, species: Sequence[str]) -> None:
@@ -64,7 +69,7 @@ def write_anything(folder: Path, species: Sequence[str]) -> None:
 
     All of them are periodic: ``nequip-compile`` compares stresses, which are NaN where there is no volume.
     """
-    start = molecule("CH3CONH2") if "C" in species else ase.io.read(water16("gfn1"), index=0)
+    start = molecule("CH3CONH2") if "C" in species else _box_of_water()
     if not start.pbc.any():
         start.center(vacuum=6.0)
         start.pbc = True
