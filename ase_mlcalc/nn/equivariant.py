@@ -32,8 +32,12 @@ def expand_edges(
 
 
 def _parts(values: Tensor, at_once: int, dim: int = 0) -> Sequence[Tensor]:
-    """Pieces of at most that many rows; one piece where a compiler follows, which sees no sizes and fuses loops."""
-    return (values,) if torch.compiler.is_compiling() else values.split(at_once, dim=dim)
+    """Pieces of at most that many rows, for the caches of processors.
+
+    One piece on a GPU, which wants few large operations, and where a compiler follows, which sees no sizes.
+    """
+    whole = values.device.type != "cpu" or torch.compiler.is_compiling()
+    return (values,) if whole else values.split(at_once, dim=dim)
 
 
 class Density(nn.Module):

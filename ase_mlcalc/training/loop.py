@@ -236,7 +236,7 @@ def _begin(
         f"{len(structures.train)} training structures{_left_out(data, structures)}, "
         f"{structures.batch_size} per step, {len(validation)} for validation; loss: {weights}"
     )
-    if model.name == "equivariant" and slopes is None:
+    if model.name == "equivariant" and slopes is None and model.device.type == "cpu":
         report.say(f"trained by torch alone, which takes several times as long as by the kernel in C++: {why}")
     return run
 
