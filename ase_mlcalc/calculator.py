@@ -22,8 +22,6 @@ from ase_mlcalc.potential import Derived, Potential
 from ase_mlcalc.properties import SPECS, Properties
 from ase_mlcalc.virials import DEFAULT_STRESS_DEFINITION, check_definition, definition_at_hand, virials
 
-DEFAULT_SKIN_ANGSTROM = 0.5
-
 
 class MLCalculator(Calculator):
     """A machine-learned (or analytic) potential for ASE.
@@ -55,8 +53,9 @@ class MLCalculator(Calculator):
         Default: the CPU for a checkpoint, otherwise where the potential is.
     dtype : "float32", "float64" or torch.dtype, optional
         Precision of the model; default: as stored.  Geometry, energy sums, forces and stresses are always float64.
-    skin : float, Å
-        Verlet skin of the neighbour list; the results do not depend on it.
+    skin : float, Å, or "auto"
+        Verlet skin of the neighbour list; the results do not depend on it.  ``"auto"`` makes it wider or narrower while
+        molecular dynamics runs, by what searching and selecting pairs cost.
     stress_definition : str
         How the stress is split over atoms: ``"edge"`` (half of each edge's virial to each of its ends), ``"center"``,
         ``"other"``, ``"site"``, ``"heat"`` or ``"cluster"``; see `ase_mlcalc.virials`.  Definitions other than
@@ -85,7 +84,7 @@ class MLCalculator(Calculator):
         *,
         device: str | torch.device | None = None,
         dtype: Literal["float32", "float64"] | torch.dtype | None = None,
-        skin: float = DEFAULT_SKIN_ANGSTROM,
+        skin: float | Literal["auto"] = "auto",
         stress_definition: str = "edge",
         compile: bool = False,  # noqa: A002  (PyTorch's word)
     ) -> None:
@@ -106,6 +105,7 @@ class MLCalculator(Calculator):
         """What belongs to the results and ASE has no name for; see above."""
         self._graph: Graph | None = None
         """Of the last evaluation, where per-atom stress still has to be made from it."""
+        self._skin: float | Literal["auto"] = skin
         self._neighbors = NeighborList(self.potential.cutoff, skin)
         self._device = self.potential.device
         self._known: NDArray[np.integer] | None = None
@@ -119,7 +119,8 @@ class MLCalculator(Calculator):
         system_changes: list[str] = all_changes,
     ) -> None:
         """Evaluate the potential at the geometry of `atoms` unless its results are at hand."""
-        super().calculate(atoms, properties, system_changes)
+        if atoms is not None and self.check_state(atoms):
+            self.atoms = atoms.copy()
         if system_changes or not self.results:
             self.results, self.extras, self._graph = {}, {}, None
             self.results, self.extras, self._graph = self._evaluate(self._current_atoms())
@@ -143,20 +144,30 @@ class MLCalculator(Calculator):
             )
         return super().get_property(name, atoms, allow_calculation)
 
-    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What changed since the last evaluation; momenta count where the potential reads velocities."""
-        changes: list[str] = super().check_state(atoms, tol)
-        if "velocities" not in self.potential.reads or self.atoms is None:
-            return changes
-        before, now = ((each.get_momenta(), each.get_masses()) for each in (self.atoms, atoms))
-        same = all(np.array_equal(was, value) for was, value in zip(before, now, strict=True))
-        return changes if same else [*changes, "momenta"]
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:  # noqa: ARG002  (ASE's signature)
+        """What changed since the last evaluation, to the last bit; momenta count where the potential reads velocities.
+
+        Comparing with tolerance, as ASE does, takes longer than a small molecule's energy.
+        """
+        if self.atoms is None:
+            return list(all_changes)
+        before, now = self.atoms, atoms
+        pairs = [
+            ("positions", before.positions, now.positions),
+            ("numbers", before.numbers, now.numbers),
+            ("cell", before.cell.array, now.cell.array),
+            ("pbc", before.pbc, now.pbc),
+        ]
+        if "velocities" in self.potential.reads:
+            pairs.append(("momenta", before.get_momenta(), now.get_momenta()))
+            pairs.append(("masses", before.get_masses(), now.get_masses()))
+        return [name for name, was, value in pairs if not np.array_equal(was, value)]
 
     def reset(self) -> None:
         """Forget the results and all that came before: the next evaluation is that of a new calculator, bit by bit."""
         super().reset()
         self.extras, self._graph = {}, None
-        self._neighbors = NeighborList(self._neighbors.cutoff, self._neighbors.skin)
+        self._neighbors = NeighborList(self._neighbors.cutoff, self._skin)
 
     def get_atomic_volumes(self) -> NDArray[np.float64]:
         """(N,) Å³, the volume by which each atom's stress is divided: that of the whole cell.

@@ -4,7 +4,9 @@ The search is `ase_mlcalc.native.pairs` where it can be compiled, and matscipy's
 are the same.
 """
 
-from typing import NamedTuple
+import math
+import time
+from typing import Literal, NamedTuple
 
 import numpy as np
 from ase.geometry import complete_cell
@@ -123,6 +125,27 @@ def _without_gaps(heights: NDArray[np.float64], widest: float) -> NDArray[np.flo
     return closer
 
 
+FIRST_SKIN_ANGSTROM, LARGEST_SKIN_ANGSTROM = 0.5, 2.0
+
+
+def best_skin(cutoff: float, skin: float, calls: int, search_s: float, select_s: float) -> float:
+    """The skin in Å that costs least, judged by what the last one did.
+
+    Parameters
+    ----------
+    cutoff, skin : float, Å
+        The skin lasted for `calls` calls, so that the next one lasts in proportion to its width.
+    calls : int
+    search_s, select_s : float, s
+        What the search and each selection took with it; both grow with the volume within cutoff and skin.
+    """
+    wider = skin * np.geomspace(0.5, 2.0, 41)  # no further at once: one interval is one sample
+    wider = wider[wider <= LARGEST_SKIN_ANGSTROM]
+    volume = ((cutoff + wider) / (cutoff + skin)) ** 3
+    cost = volume * (select_s + search_s / np.maximum(calls * wider / skin, 1.0))
+    return float(wider[cost.argmin()]) if len(wider) else LARGEST_SKIN_ANGSTROM
+
+
 class NeighborList:
     """Pairs within a cutoff, rebuilt only when they could have changed.
 
@@ -135,19 +158,23 @@ class NeighborList:
     Parameters
     ----------
     cutoff : float, Å
-    skin : float, Å
-        0 searches anew in every call.
+    skin : float, Å, or "auto"
+        0 searches anew in every call; ``"auto"`` begins with 0.5 Å and follows how fast atoms move and how long a
+        search and a selection take here.  Results do not depend on it, to the last bit.
     """
 
-    def __init__(self, cutoff: float, skin: float = 0.0) -> None:
-        if skin < 0:
+    def __init__(self, cutoff: float, skin: float | Literal["auto"] = 0.0) -> None:
+        if skin != "auto" and skin < 0:
             raise ValueError(f"skin must be at least 0 Å, got {skin}")
         self.cutoff = float(cutoff)
-        self.skin = float(skin)
+        self.tuned = skin == "auto"
+        self.skin = FIRST_SKIN_ANGSTROM if skin == "auto" else float(skin)
         self.builds = 0
         """How often the pairs were searched anew."""
         self._reference: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]] | None = None
         self._wide: Pairs | None = None
+        self._calls, self._search_s, self._select_s = 0, 0.0, 0.0
+        """Since the last search: how many, how long it took, and the shortest selection."""
 
     def __call__(
         self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]
@@ -159,7 +186,11 @@ class NeighborList:
             return pairs, pairs.vectors(positions, cell)
         crossed = self._still_valid(positions, cell, pbc)
         if crossed is None:
+            if self.tuned and self._calls > 1:
+                self.skin = best_skin(self.cutoff, self.skin, self._calls, self._search_s, self._select_s)
+            begin = time.perf_counter()
             self._wide = find_pairs(positions, cell, pbc, self.cutoff + self.skin)
+            self._calls, self._search_s, self._select_s = 0, time.perf_counter() - begin, math.inf
             self._reference = (positions.copy(), cell.copy(), pbc.copy())
             self.builds += 1
             wide = self._wide
@@ -168,7 +199,11 @@ class NeighborList:
             wide = self._wide
             if crossed.any():
                 wide = wide._replace(shifts=wide.shifts + crossed[wide.centers] - crossed[wide.neighbors])
-        return pairs_within(wide, positions, cell, self.cutoff)
+        begin = time.perf_counter()
+        chosen = pairs_within(wide, positions, cell, self.cutoff)
+        self._calls += 1
+        self._select_s = min(self._select_s, time.perf_counter() - begin)
+        return chosen
 
     def _still_valid(
         self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]

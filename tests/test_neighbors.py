@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ase_mlcalc.errors import StructureError
 from ase_mlcalc.native import pairs as native
-from ase_mlcalc.neighbors import NeighborList, find_pairs
+from ase_mlcalc.neighbors import NeighborList, best_skin, find_pairs
 
 OPEN, SLAB, WIRE, BULK = (np.array(pbc) for pbc in ([False] * 3, [True, True, False], [False, True, False], [True] * 3))
 
@@ -256,3 +256,24 @@ def test_the_skin_does_not_change_the_order_of_pairs():
         for other in others:
             for a, b in zip(first, other, strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+def test_a_tuned_skin_is_exact_and_moves_where_it_should():
+    rng = np.random.default_rng(7)
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True) * 2
+    tuned, plain = NeighborList(5.0, "auto"), NeighborList(5.0)
+    for _ in range(60):
+        atoms.positions += 0.02 * rng.standard_normal(atoms.positions.shape)
+        found, vectors = tuned(atoms.positions, atoms.cell.array, atoms.pbc)
+        fresh, expected = plain(atoms.positions, atoms.cell.array, atoms.pbc)
+        for mine, other in zip((*found, vectors), (*fresh, expected), strict=True):
+            np.testing.assert_array_equal(mine, other)
+    assert tuned.builds > 2
+    slow_search = best_skin(5.0, 0.5, calls=10, search_s=1.0, select_s=0.001)
+    fast_search = best_skin(5.0, 0.5, calls=10, search_s=0.001, select_s=1.0)
+    assert slow_search == pytest.approx(1.0)  # no further than twice at once
+    assert fast_search == pytest.approx(0.25)
+    # the cost of the best one by brute force
+    skins = np.linspace(0.25, 1.0, 2001)
+    cost = (5 + skins) ** 3 * (0.01 + 0.1 / np.maximum(10 * skins / 0.5, 1))
+    assert best_skin(5.0, 0.5, 10, 0.1, 0.01) == pytest.approx(skins[cost.argmin()], rel=0.04)
