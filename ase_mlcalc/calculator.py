@@ -62,9 +62,11 @@ class MLCalculator(Calculator):
         ``"edge"`` take evaluations of their own, which are made when ``stresses`` are asked for.  ASE's six components
         hold the symmetric part; `ase_mlcalc.virials.virials` gives all nine.  A potential that predicts per-atom stress
         itself has none of these but the definition of its labels, and the attribute then says so.
-    compile : bool
-        Evaluate with code compiled for this machine: from the user's cache, or made now, which takes about a minute.
-        Where that cannot be done, a warning says why and the potential is evaluated as it is.
+    compile : bool, optional
+        Default: by a kernel of this package where it has one for the model and a C++ compiler is here (compiled in
+        seconds, once), otherwise by PyTorch.  ``True``: with code compiled for this machine for any model, from the
+        user's cache, or made now, which takes about a minute; where that cannot be done, a warning says why.
+        ``False``: by PyTorch alone.
 
     Raises
     ------
@@ -86,12 +88,12 @@ class MLCalculator(Calculator):
         dtype: Literal["float32", "float64"] | torch.dtype | None = None,
         skin: float | Literal["auto"] = "auto",
         stress_definition: str = "edge",
-        compile: bool = False,  # noqa: A002  (PyTorch's word)
+        compile: bool | None = None,  # noqa: A002  (PyTorch's word)
     ) -> None:
         super().__init__()
         self.potential = _as_potential(potential, device, dtype)
-        if compile:
-            self.potential = accelerate.compiled(self.potential)
+        if compile is not False:
+            self.potential = (accelerate.compiled if compile else accelerate.with_kernels)(self.potential)
         if stress_definition != DEFAULT_STRESS_DEFINITION:
             check_definition(self.potential, stress_definition)
         given = self.potential.properties

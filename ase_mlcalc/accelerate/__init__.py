@@ -1,7 +1,7 @@
 """Faster evaluation of a trained potential: compiled code, and tables in place of functions of the distance."""
 
 from ase_mlcalc.accelerate.aot import CannotCompileError
-from ase_mlcalc.accelerate.cache import compiled
+from ase_mlcalc.accelerate.cache import compiled, with_kernels
 from ase_mlcalc.accelerate.package import SUFFIX, Header, compile_model, is_package, load, read_header
 from ase_mlcalc.accelerate.tables import DEFAULT_TOLERANCE, tabulate
 
@@ -16,4 +16,5 @@ __all__ = [
     "load",
     "read_header",
     "tabulate",
+    "with_kernels",
 ]

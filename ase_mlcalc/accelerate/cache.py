@@ -10,17 +10,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import overload
 
 import torch
 
 from ase_mlcalc import checkpoint
+from ase_mlcalc.accelerate import native
 from ase_mlcalc.accelerate.aot import CannotCompileError
-from ase_mlcalc.accelerate.engines import engine_for
+from ase_mlcalc.accelerate.engines import Kernel, engine_for
 from ase_mlcalc.accelerate.package import FORMAT_VERSION, SUFFIX, compile_model, open_package
 from ase_mlcalc.accelerate.tables import DEFAULT_TOLERANCE
 from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import CheckpointError, MLCalcError
-from ase_mlcalc.native.build import cache_folder, processor
+from ase_mlcalc.native.build import NoCompilerError, cache_folder, processor
 from ase_mlcalc.potential import Derived, Potential
 
 SEVERAL_THREADS = 4
@@ -43,6 +45,28 @@ def compiled(potential: Potential) -> Potential:
         return _from_cache(potential, engine.name)
     except MLCalcError as error:
         warnings.warn(f"{error}; going on without compiled code", stacklevel=2)
+        return potential
+
+
+@overload
+def with_kernels(potential: Derived | Ensemble) -> Derived | Ensemble: ...
+@overload
+def with_kernels(potential: Potential) -> Potential: ...
+def with_kernels(potential: Potential) -> Potential:
+    """The same potential, evaluated by a kernel of this package where there is one for it and a compiler is here.
+
+    A kernel is compiled in seconds and fits all models with these sizes of layers; nothing is said where it is not
+    used.
+    """
+    if isinstance(potential, Ensemble):
+        return Ensemble([with_kernels(member) for member in potential.members], potential.uncertainty_scale)
+    if not isinstance(potential, Derived) or potential.compiled is not None:
+        return potential
+    if native.reason_against(potential.model) is not None:
+        return potential
+    try:
+        return Derived(potential.model, potential.baseline, compiled=Kernel(potential.model, potential.baseline))
+    except NoCompilerError:
         return potential
 
 

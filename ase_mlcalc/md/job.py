@@ -85,7 +85,7 @@ def read_reference(files: JobFiles) -> list[Atoms]:
 def make_calculator(files: JobFiles) -> Calculator:
     """The calculator of a job: a checkpoint, or a factory by its import path."""
     if files.model is not None:
-        return MLCalculator(files.model, dtype=files.dtype, device=files.device, compile=files.compile)
+        return MLCalculator(files.model, dtype=files.dtype, device=files.device, compile=files.compile or None)
     return make_foreign(
         files.calculator or "", files.calculator_arguments, named=("job.calculator", "job.calculator_arguments")
     )

@@ -55,7 +55,7 @@ def evaluate_files(
     CheckpointError, DataError, SpeciesError, NumericalError
         Unreadable checkpoint or data; an element that the potential does not know; NaN predictions.
     """
-    potential = accelerate.load(model_path)
+    potential = accelerate.with_kernels(accelerate.load(model_path))
     frames = read_frames(paths, keys=keys, format=format, index=index)
     comparison = compare_frames(potential, frames, batch_size)
     metrics = measure(comparison)

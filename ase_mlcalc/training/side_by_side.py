@@ -93,7 +93,7 @@ def compare_files(
     if not models:
         raise ConfigError("nothing to compare: give at least one checkpoint")
     files = [checkpoint_of(path) for path in models]
-    loaded = [accelerate.load(file) for file in files]
+    loaded = [accelerate.with_kernels(accelerate.load(file)) for file in files]
     names = short_names(files)
     frames = read_frames(paths, keys=keys, format=format, index=index)
     compared = [_compare(name, one, frames, batch_size) for name, one in zip(names, loaded, strict=True)]
