@@ -159,8 +159,9 @@ def time_all(
             ready = {name: pair for name, pair in workers.items() if name in networks}
             smaller = next((part for part in reversed(found) if _same_kind(part, case)), None)
             measured = speed.measure(
-                case, ready, networks, pace, smaller, device=device, threads=threads, folder=folder, say=say
-            )
+                case, ready, networks, pace, smaller,
+                reference=chosen[0].name, device=device, threads=threads, folder=folder, say=say,
+            )  # fmt: skip
             measured["left_out"] |= failed
             for name in measured["models"]:
                 program = workers[name][0].program
@@ -195,7 +196,7 @@ def _networks(
             )
         except WorkerError as error:
             failed[name] = str(error)
-            say(f"{contender.label}: {error}")
+            say(f"{contender.title}: {error}")
     return networks, failed
 
 
@@ -203,7 +204,7 @@ def _network(
     contender: Contender, worker: Worker, data: Path, species: Sequence[str], folder: Path, device: str, threads: int
 ) -> Path:
     # compiled networks hold the number of threads that they were compiled for
-    ahead = contender.program == "nequip" and contender.run.get("compile", False)
+    ahead = contender.program == "nequip" and contender.compiled
     made_for = f"{contender.weights}-{''.join(species)}"
     job = {"network": contender.network, "data": str(data), "species": list(species), "cutoff": CUTOFF_ANGSTROM}
     job |= {"minutes": None, "device": device, "threads": threads}

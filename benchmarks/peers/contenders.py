@@ -22,7 +22,7 @@ class Contender(NamedTuple):
 
     name: str
     label: str
-    """For tables and the picture."""
+    """Of the network, for tables and the picture."""
     program: str
     """Which of ``with_....py`` knows it, and the name of its environment."""
     weights: str
@@ -38,6 +38,16 @@ class Contender(NamedTuple):
         return self.program == "ours"
 
     @property
+    def compiled(self) -> bool:
+        """Whether code is compiled for it."""
+        return bool(self.run.get("compile"))
+
+    @property
+    def title(self) -> str:
+        """The network, and how it is evaluated."""
+        return f"{self.label}, compiled" if self.compiled else self.label
+
+    @property
     def everything(self) -> tuple[str, ...]:
         """What can be asked of its calculator, as it is set up here, in a periodic cell."""
         return EVERYTHING[self.program]
@@ -49,15 +59,14 @@ _NEQUIP_1 = {"l_max": 1, "features": 32, "layers": 4}
 _NEQUIP_2 = {"l_max": 2, "features": 32, "layers": 4}
 
 CONTENDERS: tuple[Contender, ...] = (
+    Contender("equivariant-compiled", "equivariant", "ours", "equivariant", {"name": "equivariant"}, {"compile": True}),
     Contender("equivariant", "equivariant", "ours", "equivariant", {"name": "equivariant"}),
-    Contender("equivariant-compiled", "equivariant, compiled", "ours", "equivariant", {"name": "equivariant"},
-              {"compile": True}),
+    Contender("schnet-compiled", "schnet", "ours", "schnet", {"name": "schnet"}, {"compile": True}),
     Contender("schnet", "schnet", "ours", "schnet", {"name": "schnet"}),
-    Contender("schnet-compiled", "schnet, compiled", "ours", "schnet", {"name": "schnet"}, {"compile": True}),
+    Contender("nequip-l1-compiled", "NequIP l=1", "nequip", "nequip-l1", _NEQUIP_1, {"compile": True}),
     Contender("nequip-l1", "NequIP l=1", "nequip", "nequip-l1", _NEQUIP_1),
-    Contender("nequip-l1-compiled", "NequIP l=1, compiled", "nequip", "nequip-l1", _NEQUIP_1, {"compile": True}),
+    Contender("nequip-l2-compiled", "NequIP l=2", "nequip", "nequip-l2", _NEQUIP_2, {"compile": True}),
     Contender("nequip-l2", "NequIP l=2", "nequip", "nequip-l2", _NEQUIP_2),
-    Contender("nequip-l2-compiled", "NequIP l=2, compiled", "nequip", "nequip-l2", _NEQUIP_2, {"compile": True}),
     Contender("mace-64", "MACE 64x0e+64x1o", "mace", "mace-64", _MACE_64),
     Contender("mace-32", "MACE 32x0e+32x1o", "mace", "mace-32", _MACE_32),
     Contender("schnetpack-schnet-3", "SchNetPack SchNet-128, 3 layers", "schnetpack", "schnetpack-schnet-3",

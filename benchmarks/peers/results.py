@@ -24,19 +24,21 @@ def speed_table(report: Mapping[str, Any], contenders: Sequence[Contender], quan
     tables = []
     for device, threads in sorted({(part["device"], part["threads"]) for part in report["speed"]}, key=str):
         parts = [part for part in report["speed"] if (part["device"], part["threads"]) == (device, threads)]
-        title = f"{words[quantity]}: ms (ratio), {device}, {threads} thread{'s' * (threads > 1)}"
+        title = (
+            f"{words[quantity]}: ms (ratio to {contenders[0].title}), {device}, {threads} thread{'s' * (threads > 1)}"
+        )
         table = Table(title=title, min_width=len(title) + 4)
         table.add_column("")
         for part in parts:
             table.add_column(f"{part['structure']}\n{part['atoms']} atoms", justify="right")
         for contender in contenders:
-            table.add_row(contender.label, *(_cell(part, contender.name, quantity) for part in parts))
+            table.add_row(contender.title, *(_cell(part, contender.name, quantity) for part in parts))
         extra = {"step": "outside_model", "call": "everything_over_forces"}[quantity]
         table.add_section()
         for contender in contenders:
             shares = [part["models"].get(contender.name, {}).get(extra) for part in parts]
             if contender.ours and any(share is not None for share in shares):
-                table.add_row(f"{contender.label}: {_EXTRA[extra]}", *map(_percent, shares))
+                table.add_row(f"{contender.title}: {_EXTRA[extra]}", *map(_percent, shares))
         tables.append(table)
     return tables
 
@@ -58,11 +60,11 @@ def _cell(part: Mapping[str, Any], name: str, quantity: str) -> str:
 
 def notes(report: Mapping[str, Any], contenders: Sequence[Contender]) -> list[str]:
     """Who could not be measured, and why."""
-    labels = {contender.name: contender.label for contender in contenders}
+    titles = {contender.name: contender.title for contender in contenders}
     lines = [f"{program}: not installed: {why}" for program, why in report["missing"].items()]
     for part in report["speed"]:
         where = f"{part['structure']}, {part['device']}, {part['threads']} threads"
-        lines += [f"{labels.get(name, name)}, {where}: left out: {why}" for name, why in part["left_out"].items()]
+        lines += [f"{titles.get(name, name)}, {where}: left out: {why}" for name, why in part["left_out"].items()]
     lines += [
         f"{name}: not trained: {found['error']}" for name, found in report["accuracy"].items() if "error" in found
     ]
@@ -116,14 +118,12 @@ def points(report: Mapping[str, Any], contenders: Sequence[Contender], structure
     """
     device = report["speed"][0]["device"] if report["speed"] else "cpu"
     parts = [p for p in report["speed"] if p["structure"] == structure and p["device"] == device]
-    names = {contender.weights: contender.label for contender in _networks(contenders)}
     found = []
     for contender in contenders:
         times = [part["models"][contender.name]["step"]["ms"] for part in parts if contender.name in part["models"]]
         error = report["accuracy"].get(contender.weights, {}).get(FORCE)
         if times and error is not None:
-            compiled = bool(contender.run.get("compile"))
-            found.append(Point(names[contender.weights], min(times), error, contender.ours, compiled))
+            found.append(Point(contender.label, min(times), error, contender.ours, contender.compiled))
     return found
 
 

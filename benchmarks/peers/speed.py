@@ -127,6 +127,7 @@ def measure(
     pace: Pace,
     smaller: Mapping[str, Any] | None,
     *,
+    reference: str,
     device: str,
     threads: int,
     folder: Path,
@@ -138,12 +139,14 @@ def measure(
     ----------
     case : Case
     workers : mapping
-        Contenders that can be had, with their processes; the first is what ratios are taken to.
+        Contenders that can be had, with their processes.
     networks : mapping
         File of the network of each contender, for the elements of the case.
     pace : Pace
     smaller : mapping, optional
         The result for the next smaller structure of the same kind, which tells who would take too long.
+    reference : str
+        What ratios are taken to.
     """
     file = folder / f"{case.name}.extxyz"
     ase.io.write(file, case.atoms)
@@ -172,7 +175,7 @@ def measure(
             memory[name] = worker.ask("peak")["MB"]
         except WorkerError as error:
             left_out[name] = str(error)
-            say(f"{contender.label}: {error}")
+            say(f"{contender.title}: {error}")
             continue
         call_s[name] = first["next_s"]
         if first["next_s"] > pace.limit_s:
@@ -186,7 +189,7 @@ def measure(
         "atoms": n_atoms,
         "device": device,
         "threads": threads,
-        "models": figures(taken, next(iter(workers))),
+        "models": figures(taken, reference),
         "left_out": left_out,
         "first": {name: {"atoms": n_atoms, "call_s": call_s[name], "MB": memory[name]} for name in call_s},
     }

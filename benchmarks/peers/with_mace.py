@@ -67,7 +67,7 @@ def train(job: Job) -> dict[str, Any]:
 
 def _that_fit(seconds: float, n_train: int, structure_s: float, validation_s: float) -> tuple[int, int]:
     """Epochs, and structures in each: all of them, unless the time is too short for two epochs of all."""
-    epochs = math.floor(seconds / (n_train * structure_s + validation_s))
+    epochs = round(seconds / (n_train * structure_s + validation_s))  # as near as whole epochs come
     if epochs >= LEAST_EPOCHS:
         return epochs, n_train
     return LEAST_EPOCHS, max(BATCH, math.floor((seconds / LEAST_EPOCHS - validation_s) / structure_s))
