@@ -228,6 +228,8 @@ def read_header(path: Path | str) -> Header | EnsembleHeader:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
+        if path.suffix == ".compiled":
+            raise CheckpointError(f"{path} is compiled code; what is asked for takes the checkpoint itself") from error
         # asked only now: a good file begins with the length of its header, whose bytes may look like a pickle's
         if _looks_like_a_pickle(path):
             raise CheckpointError(

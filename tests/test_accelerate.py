@@ -295,6 +295,8 @@ def test_foreign_files_are_refused(compiled_file, tmp_path):
         load(rewritten(compiled_file, tmp_path / "new.compiled", format_version=99))
     with pytest.raises(CheckpointError, match="not of the checkpoint beside it"):
         load(rewritten(compiled_file, tmp_path / "mixed.compiled", fingerprint="0" * 64))
+    with pytest.raises(CheckpointError, match="is compiled code; what is asked for takes the checkpoint"):
+        checkpoint.load(compiled_file)
     torch.save({"model": 1}, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match="is a pickle"):
         load(tmp_path / "model.pt")
