@@ -1,5 +1,6 @@
 """The demo in its quick form: every step, stable names of its numbers, and failures that do not pass for success."""
 
+import functools
 import io
 import json
 
@@ -108,6 +109,8 @@ def test_checks_notice_wrong_forces_and_wrong_stresses(finished, monkeypatch):
     folder, _, _ = finished
     model, atoms = folder / "training" / "model.safetensors", ase.io.read(folder / "start.extxyz")
     right = potential.edge_mechanics
+    # by torch alone, which is where a mistake can be made here
+    monkeypatch.setattr(demo, "MLCalculator", functools.partial(MLCalculator, compile=False))
 
     def outcome(change):
         monkeypatch.setattr(potential, "edge_mechanics", lambda graph, g_pc: change(*right(graph, g_pc)))

@@ -531,6 +531,7 @@ def options(**given):
         "stage": {},
         "out": None,
         "workers": None,
+        "compile": False,
         "overrides": (),
     }
     return nothing | given

@@ -60,9 +60,9 @@ _NEQUIP_2 = {"l_max": 2, "features": 32, "layers": 4}
 
 CONTENDERS: tuple[Contender, ...] = (
     Contender("equivariant-compiled", "equivariant", "ours", "equivariant", {"name": "equivariant"}, {"compile": True}),
-    Contender("equivariant", "equivariant", "ours", "equivariant", {"name": "equivariant"}),
+    Contender("equivariant", "equivariant", "ours", "equivariant", {"name": "equivariant"}, {"compile": False}),
     Contender("schnet-compiled", "schnet", "ours", "schnet", {"name": "schnet"}, {"compile": True}),
-    Contender("schnet", "schnet", "ours", "schnet", {"name": "schnet"}),
+    Contender("schnet", "schnet", "ours", "schnet", {"name": "schnet"}, {"compile": False}),
     Contender("nequip-l1-compiled", "NequIP l=1", "nequip", "nequip-l1", _NEQUIP_1, {"compile": True}),
     Contender("nequip-l1", "NequIP l=1", "nequip", "nequip-l1", _NEQUIP_1),
     Contender("nequip-l2-compiled", "NequIP l=2", "nequip", "nequip-l2", _NEQUIP_2, {"compile": True}),
