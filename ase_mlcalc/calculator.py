@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
-from ase_mlcalc import accelerate, checkpoint
+from ase_mlcalc import accelerate
 from ase_mlcalc.ensemble import Ensemble, derived_members, spread
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
 from ase_mlcalc.graph import Graph, describe_flat_cell, from_atoms, has_volume
@@ -97,7 +97,7 @@ class MLCalculator(Calculator):
         if stress_definition != DEFAULT_STRESS_DEFINITION:
             check_definition(self.potential, stress_definition)
         given = self.potential.properties
-        of_labels = _definitions_of_labels(potential) if isinstance(potential, str | Path) else []
+        of_labels = accelerate.definitions_of_labels(potential) if isinstance(potential, str | Path) else []
         self._at_hand = definition_at_hand(self.potential, of_labels)
         """Definition of the ``stresses`` that the potential returns."""
         self.stress_definition = self._at_hand if stress_definition == DEFAULT_STRESS_DEFINITION else stress_definition
@@ -275,10 +275,6 @@ def _as_potential(
     if isinstance(potential, Derived):
         return _moved(potential, place, _torch_dtype(dtype))
     raise ConfigError(f"device and dtype of a {type(potential).__name__} are set where it is made, not here")
-
-
-def _definitions_of_labels(path: str | Path) -> list[str]:
-    return [] if accelerate.is_package(path) else checkpoint.definitions_of_labels(path)
 
 
 def _moved(potential: Derived, device: torch.device | None, dtype: torch.dtype | None) -> Derived:

@@ -155,8 +155,8 @@ def derive(
     if model.outputs & {"energies", "energy"}:
         with torch.enable_grad():
             if slopes is not None:
-                e_n, g_pc = slopes(graph)
-                return _from_energies(graph, e_n, g_pc, baseline, create_graph)
+                e_n, g_pc = (values * baseline.energy_scale for values in slopes(graph))
+                return _with_mechanics(graph, _sum_over(graph, e_n), e_n, g_pc, baseline, create_graph)
             return _derive_from_energy(model, graph._replace(vectors=vectors), baseline, create_graph, isolated)
     _require_what_it_reads(model, graph)
     with torch.set_grad_enabled(create_graph):
@@ -169,33 +169,30 @@ def _derive_from_energy(
 ) -> Properties:
     r_pc = graph.vectors.requires_grad_()  # the only way in which geometry enters a model
     raw = model(graph)
-    reference_n = baseline.reference_energies(graph.numbers)
+    e_n = None
     if raw.energies is not None:
         if isolated is None:
             isolated = isolated_energies(model, graph.numbers.device)
         own_n = isolated[_species_rows(model, graph.numbers)]
         e_n = (raw.energies.double() - own_n.double()) * baseline.energy_scale
         e_b = _sum_over(graph, e_n)
-        energies = e_n + reference_n
     elif raw.energy is not None:
         e_b = raw.energy.double() * baseline.energy_scale
-        energies = None
     else:
         raise ModelError(f"model {model.name!r} declares {sorted(model.outputs)} but returned no energy")
-    energy = e_b + _sum_over(graph, reference_n)
     g_pc = _gradient(e_b, r_pc, create_graph=create_graph)
-    forces, stresses = edge_mechanics(graph, g_pc.double())
-    properties = Properties(energy, energies, forces, _sum_over(graph, stresses), stresses)
-    return properties if create_graph else _detached(properties)
+    return _with_mechanics(graph, e_b, e_n, g_pc.double(), baseline, create_graph)
 
 
-def _from_energies(graph: Graph, e_n: Tensor, g_pc: Tensor, baseline: Baseline, create_graph: bool) -> Properties:
-    """What follows from energies relative to isolated atoms and their gradient, in the unit of the model."""
+def _with_mechanics(
+    graph: Graph, e_b: Tensor, e_n: Tensor | None, g_pc: Tensor, baseline: Baseline, create_graph: bool
+) -> Properties:
+    """All that follows from energies without references, of structures and perhaps of atoms, and their gradient."""
     reference_n = baseline.reference_energies(graph.numbers)
-    energies = e_n * baseline.energy_scale
-    energy = _sum_over(graph, energies) + _sum_over(graph, reference_n)
-    forces, stresses = edge_mechanics(graph, g_pc * baseline.energy_scale)
-    properties = Properties(energy, energies + reference_n, forces, _sum_over(graph, stresses), stresses)
+    energy = e_b + _sum_over(graph, reference_n)
+    energies = None if e_n is None else e_n + reference_n
+    forces, stresses = edge_mechanics(graph, g_pc)
+    properties = Properties(energy, energies, forces, _sum_over(graph, stresses), stresses)
     return properties if create_graph else _detached(properties)
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from test_native import COMPILER
 from typer.testing import CliRunner
 
 from ase_mlcalc import Baseline, Derived, Ensemble, MLCalculator, checkpoint, load
@@ -27,14 +28,9 @@ from ase_mlcalc.cli.verbs import app
 from ase_mlcalc.errors import CheckpointError, ConfigError, ModelError, SpeciesError, StructureError
 from ase_mlcalc.graph import collate, from_atoms
 from ase_mlcalc.model import lookup
-from ase_mlcalc.native.build import NoCompilerError, find_compiler
+from ase_mlcalc.native.build import NoCompilerError
 from ase_mlcalc.study.config import ModelSource
 
-try:
-    find_compiler()
-    COMPILER = True
-except NoCompilerError:
-    COMPILER = False
 needs_compiler = pytest.mark.skipif(not COMPILER, reason="needs a C++ compiler")
 
 SPECIES = (1, 6, 8)

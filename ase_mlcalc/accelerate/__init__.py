@@ -2,7 +2,15 @@
 
 from ase_mlcalc.accelerate.aot import CannotCompileError
 from ase_mlcalc.accelerate.cache import compiled, with_kernels
-from ase_mlcalc.accelerate.package import SUFFIX, Header, compile_model, is_package, load, read_header
+from ase_mlcalc.accelerate.package import (
+    SUFFIX,
+    Header,
+    compile_model,
+    definitions_of_labels,
+    is_package,
+    load,
+    read_header,
+)
 from ase_mlcalc.accelerate.tables import DEFAULT_TOLERANCE, tabulate
 
 __all__ = [
@@ -12,6 +20,7 @@ __all__ = [
     "Header",
     "compile_model",
     "compiled",
+    "definitions_of_labels",
     "is_package",
     "load",
     "read_header",

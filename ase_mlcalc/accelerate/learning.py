@@ -12,7 +12,11 @@ import torch
 from torch import Tensor
 
 from ase_mlcalc.accelerate.native import (
-    contiguous,
+    NUMBERS,
+    STRUCTURE,
+    Evaluation,
+    edges_of,
+    evaluation_library,
     flat_weights,
     kernel,
     reason_against,
@@ -50,20 +54,12 @@ class KernelSlopes:
         why = reason_against(model)
         if why is not None:
             raise ModelError(why)
-        pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-        numbers: list[Any] = [ctypes.c_int, ctypes.c_int, real, real, real, pointer]
-        structure: list[Any] = [count, count, *[pointer] * 4]
         self.model = model
         self.row = rows_of_species(model)
-        self.evaluation = kernel("equivariant.cpp", model)
-        self.evaluation.equivariant_create.argtypes = numbers
-        self.evaluation.equivariant_create.restype = pointer
-        self.evaluation.equivariant_destroy.argtypes = [pointer]
-        self.evaluation.equivariant_destroy.restype = None
-        self.evaluation.equivariant_evaluate.argtypes = [pointer, *structure, ctypes.c_int, *[pointer] * 4]
-        self.evaluation.equivariant_evaluate.restype = ctypes.c_int
+        self.evaluation = evaluation_library(model)
         self.learning = kernel("equivariant_learning.cpp", model)
-        self.learning.learning_gradients.argtypes = [*numbers, *structure, pointer, pointer, ctypes.c_int, pointer]
+        pointer = ctypes.c_void_p
+        self.learning.learning_gradients.argtypes = [*NUMBERS, *STRUCTURE, pointer, pointer, ctypes.c_int, pointer]
         self.learning.learning_gradients.restype = ctypes.c_int
 
     def __call__(self, graph: Graph) -> tuple[Tensor, Tensor]:
@@ -77,30 +73,13 @@ class _Evaluation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, kernels: KernelSlopes, graph: Graph, *_: Tensor) -> tuple[Tensor, Tensor]:
-        sizes = sizes_and_scales(kernels.model)
         own = kernels.row[graph.numbers.numpy()]
-        n, n_edges = len(own), graph.centers.shape[0]
-        species = np.concatenate([own, np.arange(sizes[0])])
-        arrays = [species, *(contiguous(values) for values in (graph.centers, graph.neighbors, graph.vectors.detach()))]
-        weights = flat_weights(kernels.model)
-        energies, forces, virials = np.empty(len(species)), np.empty((len(species), 3)), np.empty((len(species), 6))
-        slopes = np.empty((n_edges, 3))
-        lib = kernels.evaluation
-        handle = lib.equivariant_create(*sizes, weights.ctypes.data)
-        try:
-            status = handle is None or lib.equivariant_evaluate(
-                handle,
-                len(species),
-                n_edges,
-                *(array.ctypes.data for array in arrays),
-                threads_for(n),
-                *(array.ctypes.data for array in (energies, slopes, forces, virials)),
-            )
-        finally:
-            lib.equivariant_destroy(handle)
-        if status != 0:
-            raise MemoryError(f"{n} atoms with {n_edges} edges do not fit into memory")
-        ctx.kernels, ctx.arrays, ctx.weights, ctx.n_atoms = kernels, arrays, weights, n
+        n = len(own)
+        species = np.concatenate([own, np.arange(len(kernels.model.config.species))])
+        evaluate = Evaluation(kernels.evaluation, kernels.model)
+        energies, _forces, _virials, slopes = evaluate(species, graph, with_slopes=True)
+        ctx.kernels, ctx.n_atoms = kernels, n
+        ctx.arrays, ctx.weights = [species, *edges_of(graph)], flat_weights(kernels.model)
         return torch.from_numpy(energies[:n] - energies[n:][own]), torch.from_numpy(slopes)
 
     @staticmethod
@@ -118,7 +97,7 @@ class _Evaluation(torch.autograd.Function):
             len(species),
             len(of_slopes),
             *(array.ctypes.data for array in (*ctx.arrays, of_slopes, seeds)),
-            threads_for(n),
+            threads_for(len(species)),
             gradients.ctypes.data,
         )
         if status != 0:

@@ -6,6 +6,7 @@ compare with.
 """
 
 import ctypes
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,10 @@ from ase_mlcalc.properties import Properties
 VECTOR_BYTES = (64, 32, 16)
 """Widths of vectors that the kernel knows, from the widest; channels have to be whole vectors."""
 C_TYPES = {torch.float32: "float", torch.float64: "double"}
+NUMBERS: list[Any] = [ctypes.c_int, ctypes.c_int, *[ctypes.c_double] * 3, ctypes.c_void_p]
+"""Types of `sizes_and_scales` and the weights behind them."""
+STRUCTURE: list[Any] = [ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 4]
+"""Types of numbers of atoms and edges, species, and `edges_of`."""
 ATOMS_PER_THREAD = 4
 """A thread with fewer atoms takes longer to wake than it saves."""
 
@@ -41,6 +46,62 @@ def reason_against(model: Model) -> str | None:
         smallest = VECTOR_BYTES[-1] // model.dtype.itemsize
         return f"features and edge_features must be multiples of {smallest} for the kernel"
     return None
+
+
+def evaluation_library(model: Equivariant) -> ctypes.CDLL:
+    """``equivariant.cpp`` for models with these sizes of layers, ready to be called."""
+    lib = kernel("equivariant.cpp", model)
+    pointer = ctypes.c_void_p
+    lib.equivariant_create.argtypes = NUMBERS
+    lib.equivariant_create.restype = pointer
+    lib.equivariant_destroy.argtypes = [pointer]
+    lib.equivariant_destroy.restype = None
+    lib.equivariant_evaluate.argtypes = [pointer, *STRUCTURE, ctypes.c_int, *[pointer] * 4]
+    lib.equivariant_evaluate.restype = ctypes.c_int
+    return lib
+
+
+class Evaluation:
+    """The weights of a model in the kernel's memory, which one thread of Python uses at a time."""
+
+    def __init__(self, lib: ctypes.CDLL, model: Equivariant) -> None:
+        self._lib, self._lock = lib, threading.Lock()
+        weights = flat_weights(model)
+        self._handle = lib.equivariant_create(*sizes_and_scales(model), weights.ctypes.data)
+        if not self._handle:
+            raise MemoryError("the weights of the model do not fit into memory")
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._lib.equivariant_destroy(self._handle)
+
+    def __call__(
+        self, species: NDArray[np.int64], graph: Graph, *, with_slopes: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+        """Energies (N,), forces (N, 3), virials (N, 6) and, if asked for, gradients of edges (E, 3).
+
+        In the unit of the model; `species` are rows of elements, and may go on behind the atoms of the graph with atoms
+        that have no edges.
+        """
+        n, n_edges = len(species), graph.centers.shape[0]
+        energies, forces, virials = np.empty(n), np.empty((n, 3)), np.empty((n, 6))
+        slopes = np.empty((n_edges, 3)) if with_slopes else None
+        arrays = [species, *edges_of(graph)]
+        with self._lock:
+            status = self._lib.equivariant_evaluate(
+                self._handle,
+                n,
+                n_edges,
+                *(array.ctypes.data for array in arrays),
+                threads_for(n),
+                energies.ctypes.data,
+                None if slopes is None else slopes.ctypes.data,
+                forces.ctypes.data,
+                virials.ctypes.data,
+            )
+        if status != 0:
+            raise MemoryError(f"{n} atoms with {n_edges} edges do not fit into memory")
+        return energies, forces, virials, slopes
 
 
 class NativeEquivariant:
@@ -66,23 +127,7 @@ class NativeEquivariant:
         why = reason_against(model)
         if why is not None:
             raise ModelError(why)
-        lib = kernel("equivariant.cpp", model)
-        pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-        lib.equivariant_create.argtypes = [ctypes.c_int, ctypes.c_int, real, real, real, pointer]
-        lib.equivariant_create.restype = pointer
-        lib.equivariant_destroy.argtypes = [pointer]
-        lib.equivariant_destroy.restype = None
-        inputs: list[Any] = [pointer, count, count, *[pointer] * 4, ctypes.c_int]
-        lib.equivariant_evaluate.argtypes = [*inputs, *[pointer] * 4]
-        lib.equivariant_evaluate.restype = ctypes.c_int
-        weights = flat_weights(model)
-        self._lib = lib
-        self._model = lib.equivariant_create(
-            *sizes_and_scales(model),
-            weights.ctypes.data,
-        )
-        if not self._model:
-            raise MemoryError("the weights of the model do not fit into memory")
+        self._evaluate = Evaluation(evaluation_library(model), model)
         with torch.no_grad():
             isolated = isolated_energies(model).double().numpy()
         self._scale = baseline.energy_scale
@@ -90,32 +135,11 @@ class NativeEquivariant:
         self._isolated = isolated
         self._reference = np.array([baseline.species_energy.get(z, 0.0) for z in range(119)])
 
-    def __del__(self) -> None:
-        if getattr(self, "_model", None):
-            self._lib.equivariant_destroy(self._model)
-
     def __call__(self, graph: Graph) -> Properties:
         """All structures of a graph whose edges have their twins, as those of `graph.from_atoms` do."""
         numbers = graph.numbers.numpy()
         species = self._row[numbers]
-        n, n_edges = len(numbers), graph.centers.shape[0]
-        energies, forces, virials = np.empty(n), np.empty((n, 3)), np.empty((n, 6))
-        threads = threads_for(n)
-        kept = [contiguous(values) for values in (graph.centers, graph.neighbors, graph.vectors)]
-        status = self._lib.equivariant_evaluate(
-            self._model,
-            n,
-            n_edges,
-            species.ctypes.data,
-            *(values.ctypes.data for values in kept),
-            threads,
-            energies.ctypes.data,
-            None,
-            forces.ctypes.data,
-            virials.ctypes.data,
-        )
-        if status != 0:
-            raise MemoryError(f"{n} atoms with {n_edges} edges do not fit into memory")
+        energies, forces, virials, _ = self._evaluate(species, graph)
         own = (energies - self._isolated[species]) * self._scale
         return self._properties(graph, own, self._reference[numbers], forces * self._scale, virials * self._scale)
 
@@ -221,9 +245,9 @@ def _of_block(block: AtomBlock) -> Iterator[Tensor]:
         yield from (linear.weight, linear.bias)
 
 
-def contiguous(values: Tensor) -> NDArray[Any]:
-    """The same numbers as an array whose rows follow each other in memory."""
-    return np.ascontiguousarray(values.numpy())
+def edges_of(graph: Graph) -> list[NDArray[Any]]:
+    """Centres, neighbours and vectors, rows one after the other in memory."""
+    return [np.ascontiguousarray(each.detach().numpy()) for each in (graph.centers, graph.neighbors, graph.vectors)]
 
 
 def _full(voigt: NDArray[np.float64]) -> Tensor:

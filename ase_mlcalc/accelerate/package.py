@@ -158,6 +158,11 @@ def is_package(path: Path | str) -> bool:
         return HEADER in archive.namelist()
 
 
+def definitions_of_labels(path: Path | str) -> list[str]:
+    """How the per-atom stress that a model predicts itself is defined; see `checkpoint.definitions_of_labels`."""
+    return [] if is_package(path) else checkpoint.definitions_of_labels(path)  # such models are not compiled
+
+
 def load(path: Path | str) -> Derived | Ensemble:
     """Read a potential: a checkpoint, or a ``.compiled`` file.
 

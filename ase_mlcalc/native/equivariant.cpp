@@ -375,7 +375,7 @@ struct Evaluation {
         if (t < weights.n_interactions) {
             forward(weights.full[t], n, room.density, kept(t, b), between(b), room.coupled);
             mix(n, L, between(b), C, weights.interactions[t].down, room.down, D);
-            hand_out(n, room.down, h(t) + blocks_.first_atom[b] * D * K);
+            hand_out(n, n, room.down, h(t) + blocks_.first_atom[b] * D * K);
         } else {
             Kept<0> here(room.kept, n);
             forward(weights.last, n, room.density, here, room.slope, room.coupled);
@@ -395,7 +395,7 @@ struct Evaluation {
         mix(n, L, room.x, C, weights.interactions[t - 1].up_t, room.down, D);
         for (ptrdiff_t i = 0; i < ptrdiff_t(K) * n * D; i += LANES)
             store(room.down + i, weights.message_scale * load(room.down + i));
-        hand_out(n, room.down, slope_m(t) + blocks_.first_atom[b] * D * K);
+        hand_out(n, n, room.down, slope_m(t) + blocks_.first_atom[b] * D * K);
         std::memcpy(between(b), room.x, sizeof(REAL) * K * n * C);
     }
 

@@ -356,13 +356,13 @@ struct Blocks {
     int size(int64_t b) const { return int(first_atom[b + 1] - first_atom[b]); }
 };
 
-// (component, atom, channel) of a block to what neighbours read, and back
-inline void hand_out(int n, const REAL *x, REAL *of_atoms) {
+// n of the rows of each component of (component, row, channel) to what neighbours read; and back
+inline void hand_out(int n, int rows, const REAL *x, REAL *of_atoms) {
     for (int i = 0; i < n; ++i)
         for (int k = 0; k < K; ++k)
             for (int part = 0; part < PARTS; ++part)
                 store(of_atoms + (ptrdiff_t(i) * PARTS + part) * K * LANES + k * LANES,
-                      load(x + (ptrdiff_t(k) * n + i) * D + part * LANES));
+                      load(x + (ptrdiff_t(k) * rows + i) * D + part * LANES));
 }
 
 inline void take_in(int n, const REAL *of_atoms, REAL factor, REAL *x) {

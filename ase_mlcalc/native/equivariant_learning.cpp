@@ -564,13 +564,8 @@ struct Learning {
     }
 
     void hand_out_both(int n, const REAL *x, REAL *of_atoms) const {
-        for (int half = 0; half < 2; ++half)
-            for (int i = 0; i < n; ++i)
-                for (int k = 0; k < K; ++k)
-                    for (int part = 0; part < PARTS; ++part)
-                        store(of_atoms + half * ptrdiff_t(atoms) * D * K + (ptrdiff_t(i) * PARTS + part) * K * LANES +
-                                  k * LANES,
-                              load(x + (ptrdiff_t(k) * 2 * n + half * n + i) * D + part * LANES));
+        hand_out(n, 2 * n, x, of_atoms);
+        hand_out(n, 2 * n, x + ptrdiff_t(n) * D, of_atoms + ptrdiff_t(atoms) * D * K);
     }
 
     // Scalars x (2 n, C) to the slope of the energies in room.slope

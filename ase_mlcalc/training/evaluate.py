@@ -9,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
-from ase_mlcalc import accelerate, checkpoint
+from ase_mlcalc import accelerate
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.read import LabelKeys, read_frames
 from ase_mlcalc.files import atomic_path, make_folder
@@ -63,8 +63,7 @@ def evaluate_files(
     make_folder(out)
     parity(out / "parity.png", comparison)
     if predictions:
-        of_labels = [] if accelerate.is_package(model_path) else checkpoint.definitions_of_labels(model_path)
-        definition = definition_at_hand(potential, of_labels)
+        definition = definition_at_hand(potential, accelerate.definitions_of_labels(model_path))
         write_predictions(out / "predictions.extxyz", frames, comparison, definition)
     metrics.write(out / "metrics.json", model=str(model_path), data=[str(path) for path in paths])
     return metrics
