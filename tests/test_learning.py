@@ -5,8 +5,8 @@ import pytest
 import torch
 from test_native import BASELINE, COMPILER, potential, structures
 
+from ase_mlcalc.accelerate import with_kernels
 from ase_mlcalc.accelerate.learning import KernelSlopes, kernel_slopes
-from ase_mlcalc.accelerate.native import with_kernel
 from ase_mlcalc.errors import ModelError
 from ase_mlcalc.graph import collate, from_atoms
 from ase_mlcalc.model import lookup
@@ -92,9 +92,10 @@ def test_weights_are_read_anew_in_each_step():
 def test_evaluation_without_gradients_is_that_of_the_potential():
     derived = potential()
     graph = graph_of(derived.model, "box", "slab")
-    mine, theirs = with_kernel(derived)(graph), derived(graph)
+    assert with_kernels(derived).compiled is not None
+    mine, theirs = with_kernels(derived)(graph), derived(graph)
     torch.testing.assert_close(mine.forces, theirs.forces, rtol=0, atol=1e-11)
-    assert with_kernel(derived).properties == derived.properties
+    assert with_kernels(derived).properties == derived.properties
 
 
 def test_other_models_are_left_to_torch():

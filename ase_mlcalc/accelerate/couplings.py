@@ -3,6 +3,8 @@
 Most couplings are zero: writing out those that are not takes a tenth of the operations of matrix products.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from ase_mlcalc.nn.irreps import SphericalHarmonics, coupling_matrix
 ZERO = 1e-12
 
 
+@cache
 def couplings_header(l_max: int) -> str:
     """``couplings.h`` for ``equivariant.cpp``."""
     matrix, n_paths = coupling_matrix(l_max, l_max)

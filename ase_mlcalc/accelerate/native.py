@@ -22,7 +22,7 @@ from ase_mlcalc.model import Model
 from ase_mlcalc.models.equivariant import Equivariant
 from ase_mlcalc.native.build import library
 from ase_mlcalc.nn.equivariant import AtomBlock
-from ase_mlcalc.potential import Baseline, Derived, isolated_energies
+from ase_mlcalc.potential import Baseline, isolated_energies
 from ase_mlcalc.properties import Properties
 
 VECTOR_BYTES = (64, 32, 16)
@@ -169,12 +169,6 @@ class NativeEquivariant:
             stress=_full(total / volumes[:, None]),
             stresses=_full(stresses),
         )
-
-
-def with_kernel(potential: Derived) -> Derived:
-    """The same potential, evaluated by the kernel; raises as `NativeEquivariant` does."""
-    model: Any = potential.model
-    return Derived(model, potential.baseline, compiled=NativeEquivariant(model, potential.baseline))
 
 
 def kernel(source: str, model: Equivariant) -> ctypes.CDLL:

@@ -20,8 +20,8 @@ import torch
 from ase.data import atomic_numbers
 
 from ase_mlcalc import checkpoint
+from ase_mlcalc.accelerate import with_kernels
 from ase_mlcalc.accelerate.learning import kernel_slopes
-from ase_mlcalc.accelerate.native import with_kernel
 from ase_mlcalc.data.audit import audit
 from ase_mlcalc.data.baseline import fit_baseline
 from ase_mlcalc.data.frames import Frame, Sample, collate, require, sources_of_labels, to_sample
@@ -29,7 +29,7 @@ from ase_mlcalc.errors import DataError, NumericalError
 from ase_mlcalc.files import exclusive, make_folder, remove_leftovers, write_text
 from ase_mlcalc.model import Model
 from ase_mlcalc.plots import learning_curves
-from ase_mlcalc.potential import Baseline, Derived, Slopes, derive
+from ase_mlcalc.potential import Baseline, Derived, Potential, Slopes, derive
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.training import state as states
 from ase_mlcalc.training.config import TrainJob, resolved, to_toml
@@ -434,10 +434,10 @@ def _compare(run: _Run, model: Model, samples: list[Sample], groups: list[str]) 
     return compare(_potential(run, model), samples, groups, run.job.train.evaluation_batch_size)
 
 
-def _potential(run: _Run, model: Model) -> Derived:
+def _potential(run: _Run, model: Model) -> Potential:
     """A model with its weights as they are now."""
     potential = Derived(model, run.baseline)
-    return potential if run.slopes is None else with_kernel(potential)
+    return potential if run.slopes is None else with_kernels(potential)
 
 
 def _write_log(run: _Run) -> None:
