@@ -1,4 +1,4 @@
-# make demo    sets everything up in .venv, then trains, checks and runs molecular dynamics (about eight minutes)
+# make demo    sets everything up in .venv, then trains, checks and runs molecular dynamics (about five minutes)
 # make test    sets everything up, passes the whole suite
 # make lint    ruff and mypy
 # make bench   speed and accuracy beside other programs, on public data, see ASE_MLCALC_DATA below
