@@ -31,10 +31,10 @@ from ase_mlcalc.study.identity import claim
 from ase_mlcalc.study.measure import measure_run
 from ase_mlcalc.study.plan import plan
 from ase_mlcalc.study.progress import StudyProgress, steps_done
-from ase_mlcalc.study.run import _workers_lock
 from ase_mlcalc.study.scans import predictors
 from ase_mlcalc.study.summarize import _temperature, summarize
 from ase_mlcalc.study.summary import Scan
+from ase_mlcalc.workers import workers_lock
 
 TESTS = Path(__file__).parent
 FAST = {"thermo_every_fs": 2.0, "frames_every_fs": 10.0, "stresses_every_fs": 0.0, "monitors_every_fs": 0.0}
@@ -392,7 +392,7 @@ def test_an_interrupt_leaves_checkpoints_and_no_process(tmp_path):
     for run in summary.runs[:2]:
         assert run.outcome == "INTERRUPTED"
         assert run.time_ps > 0.05, "far before the first regular checkpoint"
-    with _workers_lock(study.study.output), exclusive(study.study.output):
+    with workers_lock(study.study.output), exclusive(study.study.output):
         pass  # nobody holds them
 
 

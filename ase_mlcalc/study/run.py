@@ -1,28 +1,22 @@
 """`run_study`: all runs of a study in worker processes, then what they say together."""
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.files import exclusive, make_folder, write_text
 from ase_mlcalc.study.config import StudyJob
 from ase_mlcalc.study.identity import claim
 from ase_mlcalc.study.measure import ERROR_FILE, is_over, measure_run
 from ase_mlcalc.study.plan import PlannedRun, plan
-from ase_mlcalc.study.pool import work_on
 from ase_mlcalc.study.progress import StudyProgress
-from ase_mlcalc.study.protocol import Task
 from ase_mlcalc.study.scans import is_scanned, scan_jobs, write_scan
 from ase_mlcalc.study.summarize import summarize
 from ase_mlcalc.study.summary import StudySummary, write_study
+from ase_mlcalc.study.tasks import run_task, scan_task
+from ase_mlcalc.workers import work_on, workers_lock
 
 LOGS = "logs"
-WORKERS_LOCK = ".workers-lock"
-LEFTOVER_WAIT_S = 60.0
-"""How long workers of a study that was killed may take to notice it."""
 
 
 def run_study(job: StudyJob, *, progress: bool = True) -> StudySummary:
@@ -54,7 +48,7 @@ def run_study(job: StudyJob, *, progress: bool = True) -> StudySummary:
     """
     folder = job.study.output
     make_folder(folder)
-    with exclusive(folder), _workers_lock(folder) as lock:
+    with exclusive(folder), workers_lock(folder) as lock:
         claim(job)
         runs = plan(job)
         try:
@@ -73,7 +67,7 @@ def _make(job: StudyJob, runs: Sequence[PlannedRun], lock: IO[str] | None, progr
     todo = [position for position in range(len(runs)) if position not in over]
     for position in todo:
         (folder / runs[position].folder / ERROR_FILE).unlink(missing_ok=True)
-    tasks = [Task("scan", files) for files in scans] + [Task("run", runs[position].job) for position in todo]
+    tasks = [scan_task(files) for files in scans] + [run_task(runs[position].job) for position in todo]
     if not tasks:
         return
 
@@ -94,31 +88,3 @@ def _make(job: StudyJob, runs: Sequence[PlannedRun], lock: IO[str] | None, progr
             if done.error is not None:
                 write_text(folder / run.folder / ERROR_FILE, done.error + "\n")
             shown.over(position, measure_run(run, folder), positions(done.at_work))
-
-
-@contextmanager
-def _workers_lock(folder: Path) -> Iterator[IO[str] | None]:
-    """A lock that workers hold too: after a kill of the study, wait until the last of them has noticed.
-
-    Otherwise they would write into runs that the next command continues.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system
-        yield None
-        return
-    with open(folder / WORKERS_LOCK, "w") as lock:
-        give_up = time.monotonic() + LEFTOVER_WAIT_S
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if time.monotonic() > give_up:
-                    raise ConfigError(
-                        f"worker processes of an earlier command are still at work in {folder}; end them "
-                        "(python -m ase_mlcalc.study.worker)"
-                    ) from error
-                time.sleep(0.1)
-            else:
-                break
-        yield lock

@@ -1,0 +1,79 @@
+"""What is seen of many tasks: a bar with the time left on a terminal, else a line now and then."""
+
+import sys
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+LINE_EVERY_S = 30.0
+"""Between two lines where there is no terminal."""
+
+
+class TaskProgress:
+    """Counts tasks that are over; use it as a context manager.
+
+    Parameters
+    ----------
+    name : str
+        What is done, for example "label".
+    total : int
+        All tasks.
+    before : int
+        Those of them that an earlier command did.
+    shown : bool
+    """
+
+    def __init__(self, name: str, total: int, before: int = 0, *, shown: bool = True) -> None:
+        self._name, self._total, self._done, self._shown = name, total, before, shown
+        self._clock: tuple[float, int] | None = None
+        self._spoken = time.monotonic()
+        self._bar: Progress | None = None
+        if shown and sys.stderr.isatty():
+            # no refresh thread: it would compete with the tasks for a core
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[state]}"),
+                console=Console(stderr=True),
+                auto_refresh=False,
+            )
+            self._task = self._bar.add_task(name, total=total, completed=before, state="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def tick(self, at_work: set[int]) -> None:
+        """Time goes on.  It is counted from when the first tasks are at work: processes take seconds to start."""
+        if self._clock is None and at_work:
+            self._clock = time.monotonic(), self._done
+        if self._bar is not None:
+            self._bar.update(self._task, refresh=True)
+
+    def over(self, note: str = "") -> None:
+        """One more task is over; `note` is what to say beside the count."""
+        self._done += 1
+        state = "  ".join(part for part in (note, self._left()) if part)
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, state=state)
+        elif self._shown and (self._done == self._total or now - self._spoken > LINE_EVERY_S):
+            self._spoken = now
+            print(f"{self._name}: {self._done}/{self._total}  {state}".rstrip(), flush=True)
+
+    def _left(self) -> str:
+        if self._clock is None or self._done <= self._clock[1]:
+            return ""
+        start, at_start = self._clock
+        seconds = (time.monotonic() - start) * (self._total - self._done) / (self._done - at_start)
+        hours, rest = divmod(round(seconds), 3600)
+        return f"{hours}:{rest // 60:02d}:{rest % 60:02d} left"
