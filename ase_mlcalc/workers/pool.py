@@ -123,6 +123,25 @@ class _Worker:
         return f"its process ended by itself with status {status}{last}"
 
 
+class _Waiting:
+    """Tasks with their numbers, taken from an iterable only when they are needed."""
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._later = enumerate(tasks)
+        self._next: deque[tuple[int, Task]] = deque()
+
+    def look_ahead(self, most: int) -> int:
+        """How many there are, up to `most`."""
+        self._next.extend(islice(self._later, most - len(self._next)))
+        return len(self._next)
+
+    def take(self) -> tuple[int, Task] | None:
+        return self._next.popleft() if self._next else next(self._later, None)
+
+    def put_back(self, task: tuple[int, Task]) -> None:
+        self._next.appendleft(task)
+
+
 def work_on(
     tasks: Iterable[Task],
     n_workers: int,
@@ -161,20 +180,16 @@ def work_on(
     MLCalcError
         Processes that die before they are ready, or cannot do `setup`.
     """
-    numbered = enumerate(tasks)
-    waiting = deque(islice(numbered, n_workers))
+    waiting = _Waiting(tasks)
     inbox: queue.SimpleQueue[_Heard] = queue.SimpleQueue()
     make_folder(logs)
-
-    def following() -> tuple[int, Task] | None:
-        return waiting.popleft() if waiting else next(numbered, None)
 
     def new_worker(number: int) -> _Worker:
         log = logs / f"worker-{number}.txt"
         return _Worker(number, log, threads, setup or Task.of(nothing), held_file, inbox)
 
     with _stopped_at_the_end() as workers:
-        workers += [new_worker(number + 1) for number in range(len(waiting))]
+        workers += [new_worker(number + 1) for number in range(waiting.look_ahead(n_workers))]
         while workers:
             for worker in workers:
                 worker.stop_if_longer(timeout_s)
@@ -188,11 +203,11 @@ def work_on(
             error = answer.error if answer is not None else worker.cause_of_death()
             if error is not None and not worker.ready:
                 raise MLCalcError(f"a worker process cannot be started: {error}")
-            task = following()
+            task = waiting.take()
             if answer is None:
                 workers.remove(worker)
                 if task is not None:
-                    waiting.appendleft(task)
+                    waiting.put_back(task)
                     workers.append(new_worker(worker.number))
             else:
                 worker.ready = True
