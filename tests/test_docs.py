@@ -20,7 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from pydantic import BaseModel
 
 from ase_mlcalc.checkpoint import save
-from ase_mlcalc.cli.verbs import app
+from ase_mlcalc.cli.app import app
 from ase_mlcalc.config import apply_overrides, read_toml, validate
 from ase_mlcalc.md.outcome import Outcome
 from ase_mlcalc.md.stages import MDJob

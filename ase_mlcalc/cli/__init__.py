@@ -1,4 +1,4 @@
-"""The command line: `main` runs a verb of `ase_mlcalc.cli.verbs` and turns whatever goes wrong into one line.
+"""The command line: `main` runs a verb of `ase_mlcalc.cli.app` and turns whatever goes wrong into one line.
 
 Nothing here imports torch before a verb needs it, so that ``--help`` and ``--version`` are quick.
 """
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from ase_mlcalc.cli.verbs import app
+    from ase_mlcalc.cli.app import app
 
     command = typer.main.get_command(app)
     try:

@@ -22,7 +22,7 @@ from ase_mlcalc.data.npz import read_npz
 from ase_mlcalc.errors import DataError, StructureError
 from ase_mlcalc.graph import OVERLAP_ANGSTROM
 
-__all__ = ["LabelKeys", "read_frames"]
+__all__ = ["LabelKeys", "read_frames", "read_structures"]
 
 GROUP_KEYS = ("config_type", "group", "subset")
 NPZ = "npz"
@@ -75,6 +75,29 @@ def read_frames(
             hint = f"did you mean {guess[0]!r}?" if guess else f"the files hold {', '.join(sorted(seen)) or 'none'}"
             raise DataError(f"no structure has the key {key!r} that was named for {label}; {hint}")
     return frames
+
+
+def read_structures(
+    path: Path | str,
+    *,
+    format: str | None = None,  # noqa: A002
+    index: str | int = ":",
+) -> list[Atoms]:
+    """Structures of one file in order, labelled or not.
+
+    Parameters
+    ----------
+    path : path
+    format, index
+        As in `read_frames`.
+
+    Raises
+    ------
+    DataError
+        A file that is missing, empty or unreadable.
+    """
+    structures, _ = _read_structures(Path(path), LabelKeys(), format, index)
+    return structures
 
 
 def _read_structures(

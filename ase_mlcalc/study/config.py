@@ -4,7 +4,6 @@ A study runs each model on each structure at each temperature and time step, onc
 those of `ase_mlcalc.md.MDConfig`; temperature, time step and seed are filled in by the study.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ase_mlcalc.config import Section
 from ase_mlcalc.md.config import JobFiles, MDConfig
 from ase_mlcalc.md.stages import MDJob
+from ase_mlcalc.workers import available_cores
 
 FILLED_IN = {"temperature_K": "temperatures_K", "timestep_fs": "timesteps_fs", "seed": "seeds"}
 """Key of a stage to the key of a study that fills it in."""
@@ -213,13 +213,6 @@ class StudyJob(Section):
     def production(self) -> MDConfig:
         """The stage that is judged; its temperature, time step and seed are not filled in."""
         return self.md[-1]
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
 
 
 def named_models(value: Any) -> Any:

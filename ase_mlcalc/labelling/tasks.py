@@ -1,0 +1,154 @@
+"""What worker processes of a labelling do: make the calculator once, then calculate one structure after another."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import (
+    BaseCalculator,
+    Calculator,
+    FileIOCalculator,
+    PropertyNotImplementedError,
+    all_changes,
+)
+from ase.calculators.genericfileio import GenericFileIOCalculator
+from ase.io.jsonio import decode
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from ase_mlcalc.config import Section
+from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
+from ase_mlcalc.graph import has_volume
+from ase_mlcalc.md.config import JobFiles
+from ase_mlcalc.md.kept import kept_calculator
+
+USUAL = ("energy", "forces", "stress")
+"""What is asked of a calculator as far as it has it."""
+OF_VOLUME = {"stress", "stresses"}
+
+
+class Reference(Section):
+    """A calculator, and what is asked of it."""
+
+    files: JobFiles
+    """Of the calculator alone; the structure is not used."""
+    properties: tuple[str, ...] | None = None
+    """``None``: `USUAL`, as far as the calculator has them."""
+    scratch: str
+    """Folder for files of calculators that write some."""
+
+
+def prepare(reference: dict[str, Any]) -> None:
+    """Make the calculator, in a worker.
+
+    Raises
+    ------
+    ConfigError, CheckpointError
+        It cannot be made, or has not what is asked of it.
+    """
+    asked = Reference.model_validate(reference)
+    with kept_calculator(asked.files) as calculator:
+        wanted_properties(calculator, asked)
+
+
+def calculate(reference: dict[str, Any], atoms: str) -> dict[str, Any]:
+    """Calculate a structure, in a worker; energy (eV), forces (eV/Å) and so on as lists.
+
+    Parameters
+    ----------
+    reference : dict
+        A `Reference`.
+    atoms : str
+        As ``ase.io.jsonio`` has it.
+
+    Raises
+    ------
+    StructureError
+        No atoms, or coordinates that are not finite.
+    NumericalError
+        Results that are not finite.
+    """
+    asked = Reference.model_validate(reference)
+    structure: Atoms = decode(atoms)
+    if not len(structure) or not np.isfinite(structure.positions).all() or not np.isfinite(structure.cell.array).all():
+        raise StructureError("no atoms, or positions or a cell that are not finite")
+    with kept_calculator(asked.files) as calculator:
+        _give_own_folder(calculator, Path(asked.scratch))
+        wanted = wanted_properties(calculator, asked)
+        if not (structure.pbc.any() and has_volume(structure)):
+            wanted = [name for name in wanted if name not in OF_VOLUME]
+        results = _results(calculator, structure, wanted, may_lack_stress=asked.properties is None)
+    return {name: _checked(name, value, len(structure)) for name, value in results.items()}
+
+
+def wanted_properties(calculator: BaseCalculator, asked: Reference) -> list[str]:
+    """What to ask of a calculator.
+
+    Raises
+    ------
+    ConfigError
+        Something that it does not have.
+    """
+    has = set(calculator.implemented_properties)
+    if asked.properties is None:
+        found = [name for name in USUAL if name in has]
+    else:
+        found = list(asked.properties)
+        if lacks := [name for name in found if name not in has]:
+            raise ConfigError(
+                f"the calculator {_name(asked.files)} has no {', '.join(lacks)}; it has {', '.join(sorted(has))}"
+            )
+    if not found:
+        raise ConfigError(f"the calculator {_name(asked.files)} has none of {', '.join(USUAL)}, nothing to label with")
+    return found
+
+
+def _results(
+    calculator: Calculator, atoms: Atoms, wanted: Sequence[str], *, may_lack_stress: bool
+) -> dict[str, np.ndarray | float]:
+    """All at once: a program that computes only what is asked for would start again for each property."""
+    try:
+        if isinstance(calculator, Calculator):
+            calculator.calculate(atoms.copy(), list(wanted), all_changes)
+        given = getattr(calculator, "results", {})
+        results = {name: given[name] if name in given else calculator.get_property(name, atoms) for name in wanted}
+    except PropertyNotImplementedError:
+        # some calculators have a stress in some of their modes only
+        if not may_lack_stress or "stress" not in wanted:
+            raise
+        return _results(calculator, atoms, [name for name in wanted if name != "stress"], may_lack_stress=False)
+    if "energy" in wanted and (free := getattr(calculator, "results", {}).get("free_energy")) is not None:
+        results["energy"] = free
+    return results
+
+
+def _checked(name: str, value: Any, n_atoms: int) -> Any:
+    """A result as numbers that JSON can hold, in the shape that ASE's files have.
+
+    Raises
+    ------
+    NumericalError
+    """
+    numbers = np.asarray(value, dtype=np.float64)
+    if name in OF_VOLUME and numbers.shape[-2:] == (3, 3):
+        numbers = full_3x3_to_voigt_6_stress(numbers)
+    shape = {"energy": (), "energies": (n_atoms,), "forces": (n_atoms, 3), "stress": (6,), "stresses": (n_atoms, 6)}
+    if numbers.shape != shape[name]:
+        numbers = numbers.reshape(shape[name]) if numbers.size == np.prod(shape[name], dtype=int) else numbers
+    if numbers.shape != shape[name]:
+        raise NumericalError(f"the calculator gave {name} of shape {numbers.shape}, expected {shape[name]}")
+    if not (finite := np.isfinite(numbers)).all():
+        raise NumericalError(f"the calculator gave {name} that is NaN or infinite, {(~finite).sum()} of {finite.size}")
+    return numbers.tolist()
+
+
+def _give_own_folder(calculator: BaseCalculator, scratch: Path) -> None:
+    """Processes side by side would write over each other's input files."""
+    if isinstance(calculator, FileIOCalculator | GenericFileIOCalculator):
+        calculator.directory = scratch / str(os.getpid())
+
+
+def _name(files: JobFiles) -> str:
+    return str(files.calculator or files.model)
