@@ -11,7 +11,7 @@ from rich.table import Table
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.config import apply_overrides
 from ase_mlcalc.errors import ConfigError
-from ase_mlcalc.md.job import make_foreign
+from ase_mlcalc.foreign import make_foreign
 from ase_mlcalc.testing.everything import Groups
 from ase_mlcalc.testing.scans.checks import ScanSubject
 

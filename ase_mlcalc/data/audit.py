@@ -18,6 +18,7 @@ from ase_mlcalc.data.baseline import SpeciesEnergyFit, fit_species_energy, resid
 from ase_mlcalc.data.checks import CHECKS, Labelled, Problem, root_mean_square
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.geometry import is_isolated_atom, volume
+from ase_mlcalc.data.levels import levels
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.properties import SPECS
 
@@ -59,6 +60,8 @@ class Audit:
     compositions: Mapping[str, int]
     """Formula to number of structures."""
     groups: Mapping[str, int]
+    levels: Mapping[str, int]
+    """Level of theory to number of structures, "not stated" where they do not say theirs."""
     periodicity: Mapping[str, int]
     """"molecule", "slab", ... to number of structures."""
     labels: Sequence[LabelCount]
@@ -135,6 +138,7 @@ def audit(frames: Sequence[Frame]) -> Audit:
         elements=dict(sorted(symbols.items(), key=lambda item: chemical_symbols.index(item[0]))),
         compositions=_counted(frame.atoms.get_chemical_formula() for frame in frames),
         groups=_counted(frame.group for frame in frames if frame.group),
+        levels={level or "not stated": count for level, count in levels(frames).items()},
         periodicity=_counted(_periodicity(frame) for frame in frames),
         labels=[_label_count(name, frames) for name in SPECS],
         species_energy=data.fit,
@@ -221,6 +225,7 @@ def _contents(result: Audit) -> Table:
         ("elements (atoms)", result.elements),
         ("compositions", result.compositions),
         ("groups", result.groups),
+        ("levels of theory", result.levels),
         ("kinds", result.periodicity),
     ):
         if counts:

@@ -3,7 +3,7 @@
 Each check takes the whole data set and yields `Problem`s; none needs a model.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ase_mlcalc.data.baseline import SpeciesEnergyFit
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.geometry import closest_contact, fingerprint, is_isolated_atom
+from ase_mlcalc.data.levels import in_words, levels
 from ase_mlcalc.errors import StructureError
 from ase_mlcalc.graph import OVERLAP_ANGSTROM
 from ase_mlcalc.neighbors import find_pairs
@@ -410,10 +411,13 @@ def check_outliers(data: Labelled) -> Iterator[Problem]:
 
 def check_levels(data: Labelled) -> Iterator[Problem]:
     """Labels of several levels of theory in one set."""
-    levels = Counter(str(frame.atoms.info.get("level_of_theory", "")) for frame in data.frames)
-    if len(levels) > 1:
-        mix = ", ".join(f"{name or 'not stated'} ({count})" for name, count in levels.most_common())
-        yield Problem("warning", f"several levels of theory in one data set: {mix}; train on one of them")
+    found = levels(data.frames)
+    if len(found) > 1:
+        yield Problem(
+            "warning",
+            f"several levels of theory in one data set: {in_words(found)}; train on one of them: training refuses the "
+            "mixture unless data.level_of_theory names what is meant",
+        )
 
 
 def check_notes(data: Labelled) -> Iterator[Problem]:

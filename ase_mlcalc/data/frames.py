@@ -16,6 +16,8 @@ from ase_mlcalc.properties import SPECS, Properties
 
 DEFINITION_KEY = "stress_definition"
 """In ``Atoms.info``: how labelled per-atom stress was split over atoms, in words."""
+LEVEL_KEY = "level_of_theory"
+"""In ``Atoms.info``: what the labels were computed with, in words."""
 
 
 class Note(NamedTuple):

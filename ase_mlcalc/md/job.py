@@ -1,16 +1,14 @@
 """`run_job`: a job file's structure, calculator and stages, run in sequence."""
 
-import importlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.io import read
 
 from ase_mlcalc.calculator import MLCalculator
-from ase_mlcalc.errors import ConfigError, DataError
+from ase_mlcalc.errors import DataError
+from ase_mlcalc.foreign import make_foreign
 from ase_mlcalc.md.config import JobFiles
 from ase_mlcalc.md.result import RunResult, clear_run
 from ase_mlcalc.md.run import run_md
@@ -89,25 +87,3 @@ def make_calculator(files: JobFiles) -> Calculator:
     return make_foreign(
         files.calculator or "", files.calculator_arguments, named=("job.calculator", "job.calculator_arguments")
     )
-
-
-def make_foreign(path: str, arguments: Mapping[str, Any], *, named: tuple[str, str]) -> Calculator:
-    """Any calculator from the import path of its factory; errors use the names that path and arguments were given by.
-
-    Raises
-    ------
-    ConfigError
-        Nothing to import there; arguments that it does not take.
-    """
-    module_name, separator, factory_name = path.partition(":")
-    if not separator:
-        raise ConfigError(f"{named[0]} reads package.module:Factory, got {path!r}")
-    try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{named[0]} = {path!r} cannot be imported: {error}") from error
-    try:
-        made: Calculator = factory(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"{named[0]} = {path!r} does not take {named[1]}: {error}") from error
-    return made
