@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ase_mlcalc.config import Section, changed_keys, validate
+from ase_mlcalc.config import Section, changed_keys
 from ase_mlcalc.errors import ConfigError, DataError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.labelling.level import digest, is_checkpoint, level_of_theory
 from ase_mlcalc.labelling.tasks import Reference
-from ase_mlcalc.md.config import JobFiles
 from ase_mlcalc.properties import SPECS
 
 SUFFIXES = (".extxyz", ".xyz")
@@ -21,8 +20,10 @@ class LabelJob(Section):
     """A calculator, what is asked of it, and where its labels go."""
 
     out: Path
-    files: JobFiles
-    """Of the calculator; the structure is not used."""
+    calculator: str
+    """Import path of a factory, or a checkpoint."""
+    arguments: dict[str, Any] | None
+    """Of the factory; ``None`` for a checkpoint."""
     properties: tuple[str, ...] | None
     level: str
     """Level of theory in words."""
@@ -40,7 +41,7 @@ class LabelJob(Section):
     def reference(self) -> Reference:
         """What worker processes are told."""
         scratch = str((self.folder / "scratch").absolute())
-        return Reference(files=self.files, properties=self.properties, scratch=scratch)
+        return Reference(self.calculator, self.arguments, self.properties, scratch)
 
 
 def label_job(
@@ -67,14 +68,10 @@ def label_job(
         raise ConfigError(f"no label is called {', '.join(unknown)}; labels are {', '.join(known)}")
     if is_checkpoint(calculator) and arguments:
         raise ConfigError("arguments are for a calculator by import path, package.module:Factory, not for a checkpoint")
-    source: dict[str, Any] = (
-        {"model": calculator}
-        if is_checkpoint(calculator)
-        else {"calculator": calculator, "calculator_arguments": dict(arguments)}
-    )
     return LabelJob(
         out=out,
-        files=validate(JobFiles, {"structure": "", **source}, "the calculator"),
+        calculator=calculator,
+        arguments=None if is_checkpoint(calculator) else dict(arguments),
         properties=None if properties is None else tuple(properties),
         level=level_of_theory(calculator, arguments) if level is None else level,
     )
@@ -106,15 +103,13 @@ def claim(job: LabelJob) -> None:
 
 def _identity(job: LabelJob) -> dict[str, Any]:
     """What makes labels these labels, and the file that they are for."""
-    model = None if job.files.model is None else digest(job.files.model)
     found = {
         "out": job.out.name,
-        "calculator": job.files.calculator,
-        "model": model,
-        "arguments": job.files.calculator_arguments,
-        "properties": None if job.properties is None else list(job.properties),
+        "calculator": job.calculator if job.arguments is not None else digest(job.calculator),
+        "arguments": job.arguments,
+        "properties": job.properties,
         "level": job.level,
-        "version": level_of_theory(job.files.calculator or str(job.files.model), job.files.calculator_arguments),
+        "version": level_of_theory(job.calculator, job.arguments or {}),
     }
-    stored: dict[str, Any] = json.loads(json.dumps(found))  # what comes back from a file
+    stored: dict[str, Any] = json.loads(json.dumps(found))  # as it comes back from a file
     return stored

@@ -70,10 +70,10 @@ class Journal:
             place = self._file.seek(0, os.SEEK_END)
             self._file.write(line)
             self._file.flush()
+            self._know(entry.structure, entry.error, place)
             os.fsync(self._file.fileno())
         except OSError as error:
             raise _unwritable(self._path, error) from error
-        self._know(entry.structure, entry.error, place)
 
     def forget_failures(self) -> None:
         """Let failed structures be calculated once more; their new entries will count."""

@@ -34,11 +34,11 @@ def structure_key(atoms: Atoms) -> str:
         found.update(f"{name} {values.dtype.str} {values.shape}".encode())
         found.update(json.dumps(values.tolist()).encode() if values.dtype.kind in "OU" else values.tobytes())
     found.update(np.ascontiguousarray(atoms.cell.array).tobytes() + atoms.pbc.tobytes())
-    found.update(json.dumps(atoms.info, sort_keys=True, default=np.ndarray.tolist).encode())
+    found.update(json.dumps(atoms.info, sort_keys=True, default=lambda value: value.tolist()).encode())
     return found.hexdigest()[:32]
 
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "biufU"
-    return isinstance(value, str | bool | int | float)
+    return isinstance(value, str | bool | int | float | np.number | np.bool_)

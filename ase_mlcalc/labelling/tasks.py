@@ -1,9 +1,12 @@
-"""What worker processes of a labelling do: make the calculator once, then calculate one structure after another."""
+"""What worker processes of a labelling do: make the calculator once, then calculate one structure after another.
+
+Nothing here imports torch, so that processes start in a moment and are small.
+"""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -18,26 +21,29 @@ from ase.calculators.genericfileio import GenericFileIOCalculator
 from ase.io.jsonio import decode
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from ase_mlcalc.config import Section
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
-from ase_mlcalc.graph import has_volume
-from ase_mlcalc.md.config import JobFiles
-from ase_mlcalc.md.kept import kept_calculator
+from ase_mlcalc.foreign import make_foreign
 
 USUAL = ("energy", "forces", "stress")
 """What is asked of a calculator as far as it has it."""
 OF_VOLUME = {"stress", "stresses"}
 
 
-class Reference(Section):
+class Reference(NamedTuple):
     """A calculator, and what is asked of it."""
 
-    files: JobFiles
-    """Of the calculator alone; the structure is not used."""
-    properties: tuple[str, ...] | None = None
+    calculator: str
+    """Import path of a factory, or a checkpoint."""
+    arguments: dict[str, Any] | None
+    """Of the factory; ``None`` for a checkpoint."""
+    properties: Sequence[str] | None
     """``None``: `USUAL`, as far as the calculator has them."""
     scratch: str
     """Folder for files of calculators that write some."""
+
+
+_made: dict[str, BaseCalculator] = {}
+"""The calculator of this process."""
 
 
 def prepare(reference: dict[str, Any]) -> None:
@@ -48,9 +54,8 @@ def prepare(reference: dict[str, Any]) -> None:
     ConfigError, CheckpointError
         It cannot be made, or has not what is asked of it.
     """
-    asked = Reference.model_validate(reference)
-    with kept_calculator(asked.files) as calculator:
-        wanted_properties(calculator, asked)
+    asked = Reference(**reference)
+    wanted_properties(_calculator(asked), asked)
 
 
 def calculate(reference: dict[str, Any], atoms: str) -> dict[str, Any]:
@@ -70,16 +75,19 @@ def calculate(reference: dict[str, Any], atoms: str) -> dict[str, Any]:
     NumericalError
         Results that are not finite.
     """
-    asked = Reference.model_validate(reference)
+    asked = Reference(**reference)
     structure: Atoms = decode(atoms)
     if not len(structure) or not np.isfinite(structure.positions).all() or not np.isfinite(structure.cell.array).all():
         raise StructureError("no atoms, or positions or a cell that are not finite")
-    with kept_calculator(asked.files) as calculator:
-        _give_own_folder(calculator, Path(asked.scratch))
-        wanted = wanted_properties(calculator, asked)
-        if not (structure.pbc.any() and has_volume(structure)):
-            wanted = [name for name in wanted if name not in OF_VOLUME]
+    calculator = _calculator(asked)
+    wanted = wanted_properties(calculator, asked)
+    if not (structure.pbc.any() and structure.cell.rank == 3):
+        wanted = [name for name in wanted if name not in OF_VOLUME]
+    try:
         results = _results(calculator, structure, wanted, may_lack_stress=asked.properties is None)
+    except Exception:
+        _made.clear()  # it may be left in any state
+        raise
     return {name: _checked(name, value, len(structure)) for name, value in results.items()}
 
 
@@ -98,19 +106,20 @@ def wanted_properties(calculator: BaseCalculator, asked: Reference) -> list[str]
         found = list(asked.properties)
         if lacks := [name for name in found if name not in has]:
             raise ConfigError(
-                f"the calculator {_name(asked.files)} has no {', '.join(lacks)}; it has {', '.join(sorted(has))}"
+                f"the calculator {asked.calculator} has no {', '.join(lacks)}; it has {', '.join(sorted(has))}"
             )
     if not found:
-        raise ConfigError(f"the calculator {_name(asked.files)} has none of {', '.join(USUAL)}, nothing to label with")
+        raise ConfigError(f"the calculator {asked.calculator} has none of {', '.join(USUAL)}, nothing to label with")
     return found
 
 
 def _results(
-    calculator: Calculator, atoms: Atoms, wanted: Sequence[str], *, may_lack_stress: bool
+    calculator: BaseCalculator, atoms: Atoms, wanted: Sequence[str], *, may_lack_stress: bool
 ) -> dict[str, np.ndarray | float]:
     """All at once: a program that computes only what is asked for would start again for each property."""
     try:
         if isinstance(calculator, Calculator):
+            calculator.reset()  # no result of another structure may be left
             calculator.calculate(atoms.copy(), list(wanted), all_changes)
         given = getattr(calculator, "results", {})
         results = {name: given[name] if name in given else calculator.get_property(name, atoms) for name in wanted}
@@ -144,11 +153,20 @@ def _checked(name: str, value: Any, n_atoms: int) -> Any:
     return numbers.tolist()
 
 
-def _give_own_folder(calculator: BaseCalculator, scratch: Path) -> None:
-    """Processes side by side would write over each other's input files."""
-    if isinstance(calculator, FileIOCalculator | GenericFileIOCalculator):
-        calculator.directory = scratch / str(os.getpid())
+def _calculator(asked: Reference) -> BaseCalculator:
+    """Made when it is first asked for, and after one failed."""
+    if not _made:
+        _made["calculator"] = _make(asked)
+    return _made["calculator"]
 
 
-def _name(files: JobFiles) -> str:
-    return str(files.calculator or files.model)
+def _make(asked: Reference) -> BaseCalculator:
+    if asked.arguments is None:
+        from ase_mlcalc.calculator import MLCalculator  # other calculators do without torch
+
+        return MLCalculator(asked.calculator)
+    made = make_foreign(asked.calculator, asked.arguments, named=("calculator", "its arguments"))
+    if isinstance(made, FileIOCalculator | GenericFileIOCalculator):
+        # processes side by side would write over each other's input files
+        made.directory = Path(asked.scratch) / str(os.getpid())
+    return made

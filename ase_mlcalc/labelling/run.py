@@ -127,7 +127,7 @@ def _calculate(
     """Calculate structures, and put down each outcome before the next one is waited for."""
     if not todo:
         return
-    reference = job.reference().model_dump(mode="json")
+    reference = job.reference()._asdict()
     keys = list(todo)
     work = work_on(
         (Task.of(calculate, reference=reference, atoms=encode(atoms)) for atoms in todo.values()),
