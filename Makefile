@@ -22,7 +22,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench bench-accuracy bench-models bench-md bench-direct-forces bench-stress venv clean
+.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer venv clean
 
 demo: venv
 	$(BIN)/ase-mlcalc demo --out "$(OUT)"
@@ -42,6 +42,10 @@ format: venv
 # beside other programs, each in an environment of its own; BENCH="--quick" for a short look
 bench: venv
 	$(BIN)/python benchmarks/bench.py --torch "$(TORCH)" $(BENCH)
+
+# what the default calculator of equivariant costs, and what it is worth beside torch
+bench-fast: venv
+	$(BIN)/python benchmarks/fast_path.py $(FAST)
 
 bench-accuracy: venv
 	$(BIN)/python benchmarks/exactness.py
@@ -63,6 +67,10 @@ bench-direct-forces: venv
 
 bench-stress: venv
 	$(BIN)/python benchmarks/stress.py
+
+# few frames of another level of theory: other weights to begin with, and differences, against starting anew
+bench-transfer: venv
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transfer.py $(TRANSFER)
 
 venv: $(STAMP)
 

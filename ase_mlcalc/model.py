@@ -371,6 +371,8 @@ def lookup(name: str) -> type[Model]:
     ModelError
         No such model is registered.
     """
+    if name in _REGISTRY:  # no look at what is installed, so that a model of models opens no files
+        return _REGISTRY[name]
     models = registered()
     if name not in models:
         raise ModelError(f"unknown model {name!r}; registered are {', '.join(models)}")

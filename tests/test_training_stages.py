@@ -204,7 +204,7 @@ def test_numbers_of_the_start_that_do_not_fit_the_model_are_refused(tmp_path, da
     network = {"name": "behler_parrinello", "cutoff": 5.0, "n_radial": 4, "angular_cutoff": 4.0, "hidden": [4, 4]}
     first = train(make_job(tmp_path / "first", data, model=network), progress=False).checkpoint
     job = make_job(tmp_path / "run", data, model={**network, "n_radial": 5}, start_from=first)
-    with pytest.raises(ConfigError, match=r"train\.start_from has of input_shift, .*32 values for 34 functions$"):
+    with pytest.raises(ConfigError, match=r"the rest as train\.start_from has it: .*32 values for 34 functions$"):
         train(job, progress=False)
 
 

@@ -19,11 +19,14 @@ from ase_mlcalc.accelerate import native
 from ase_mlcalc.accelerate.aot import CannotCompileError
 from ase_mlcalc.accelerate.engines import Kernel, engine_for
 from ase_mlcalc.accelerate.package import FORMAT_VERSION, SUFFIX, compile_model, open_package
+from ase_mlcalc.accelerate.sums import SumOfParts
 from ase_mlcalc.accelerate.tables import DEFAULT_TOLERANCE
 from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import CheckpointError, MLCalcError
+from ase_mlcalc.models.sum import Sum
 from ase_mlcalc.native.build import NoCompilerError, cache_folder, processor
 from ase_mlcalc.potential import Derived, Potential
+from ase_mlcalc.sums import parts_of
 
 SEVERAL_THREADS = 4
 """From so many on, code that leaves their number open is faster than code for one."""
@@ -62,6 +65,10 @@ def with_kernels(potential: Potential) -> Potential:
         return Ensemble([with_kernels(member) for member in potential.members], potential.uncertainty_scale)
     if not isinstance(potential, Derived) or potential.compiled is not None:
         return potential
+    if isinstance(potential.model, Sum):
+        parts = [with_kernels(part) for part in parts_of(potential)]
+        some = any(isinstance(part, Derived) and part.compiled is not None for part in parts)
+        return Derived(potential.model, potential.baseline, compiled=SumOfParts(parts)) if some else potential
     if native.reason_against(potential.model) is not None:
         return potential
     try:

@@ -1,11 +1,13 @@
 """Configuration files to start from: complete, commented, and runnable once they name the user's files."""
 
+from collections.abc import Iterable
+
 from ase_mlcalc.config import template, toml_value
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.model import lookup
 from ase_mlcalc.study.config import FILLED_IN, StudyJob
-from ase_mlcalc.training.config import TrainJob
+from ase_mlcalc.training.config import FROM_OTHER_WEIGHTS, TrainJob
 
 DEFAULT_MODEL = "equivariant"
 
@@ -13,6 +15,12 @@ TRAIN_VALUES = {
     "output": '"runs/{model}"',
     "train": '["train.extxyz"]',
     "max_minutes": "20.0",
+}
+TRANSFER_VALUES = {
+    "output": '"runs/transfer"',
+    "train": '["few-of-the-new-level.extxyz"]',
+    "start_from": '"runs/equivariant/model.safetensors"',
+    "max_epochs": "100",
 }
 MD_VALUES = {
     "structure": '"start.extxyz"',
@@ -30,7 +38,7 @@ def template_of(job: str, model: str | None = None) -> str:
 
     Parameters
     ----------
-    job : "train", "md" or "study"
+    job : "train", "transfer", "md", "study", "learning-curve" or "scan"
     model : str, optional
         Name of the model, for training.
 
@@ -43,6 +51,10 @@ def template_of(job: str, model: str | None = None) -> str:
     """
     if job == "train":
         return _train(DEFAULT_MODEL if model is None else model)
+    if job == "transfer":
+        if model is not None:
+            raise ConfigError("--model belongs to `template train`; a transfer has the model that it starts from")
+        return _transfer()
     if job == "md":
         if model is not None:
             raise ConfigError("--model belongs to `template train`; molecular dynamics names a checkpoint in the file")
@@ -57,7 +69,11 @@ def template_of(job: str, model: str | None = None) -> str:
             "# A stability study: `ase-mlcalc study FILE`.  Name your models and structures.  The last [[md]] is\n"
             "# production, which is judged; one before it is equilibration.\n\n"
         ) + _without_what_is_filled_in(_filled(template(StudyJob), STUDY_VALUES)).replace(EIGHT_SEEDS, "seeds = 8")
-    raise ConfigError(f"there are templates for train, md and study, got {job!r}")
+    if job in ("learning-curve", "scan"):
+        from ase_mlcalc.cli.campaign_templates import campaign_template
+
+        return campaign_template(job, _train(DEFAULT_MODEL if model is None else model))
+    raise ConfigError(f"there are templates for train, transfer, md, study, learning-curve and scan, got {job!r}")
 
 
 def _train(name: str) -> str:
@@ -71,13 +87,37 @@ def _train(name: str) -> str:
         "# Training: `ase-mlcalc train FILE`; the same command goes on with a killed run.  Name your data.\n\n"
         f"{before}\n\n[data]\n{data}\n\n{_model_table(name)}\n\n[train]\n{training}"
     )
-    return _filled(text, values)
+    return _filled(_left_open(text, FROM_OTHER_WEIGHTS), values)
+
+
+def _transfer() -> str:
+    """A training that starts from other weights; the model, which is theirs, is left out."""
+    text = (
+        "# Transfer: `ase-mlcalc train FILE`, from a model of one level of theory to few structures of another.\n"
+        "# Name your structures and your model; numbers are those that start_from has as defaults.\n\n"
+    ) + _without_model_key(template(TrainJob))
+    for key, value in FROM_OTHER_WEIGHTS.items():
+        text = _with_value(text, key, value)
+    return _filled(text, TRANSFER_VALUES)
+
+
+def _with_value(text: str, key: str, value: object) -> str:
+    """Another value for the key of that name, which stands there once."""
+    lines = text.split("\n")
+    place = next(k for k, line in enumerate(lines) if line.removeprefix("# ").startswith(f"{key} = "))
+    lines[place] = f"{key} = {toml_value(value)}"
+    return "\n".join(lines)
+
+
+def _left_open(text: str, keys: Iterable[str]) -> str:
+    """Keys become comments, so that their defaults can depend on others."""
+    return "\n".join(f"# {line}" if line.split(" = ")[0] in keys else line for line in text.split("\n"))
 
 
 def _without_model_key(text: str) -> str:
     """Top-level keys other than ``model``, which gets a table of its own."""
     lines = text.split("\n")
-    place = lines.index("# model = ...")
+    place = next(k for k, line in enumerate(lines) if line.startswith("model = "))
     return "\n".join(lines[: place - 1] + lines[place + 1 :])
 
 

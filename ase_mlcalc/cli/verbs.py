@@ -112,6 +112,13 @@ def train(
     members: Annotated[
         int | None, typer.Option("--members", min=1, help="Train an ensemble of so many; short for train.members.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="MODEL", help="Start from its weights; short for train.start_from.")
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option("--delta-of", metavar="MODEL", help="Learn the difference to it; short for data.base.model."),
+    ] = None,
 ) -> None:
     """Train a potential or an ensemble; the same command goes on with a run that was killed.
 
@@ -122,10 +129,13 @@ def train(
     from ase_mlcalc.training.config import TrainJob
     from ase_mlcalc.training.train import train as run
 
-    words = [*(overrides or ()), *([f"train.members={members}"] if members is not None else [])]
+    short = {"train.members": members, "train.start_from": start, "data.base.model": base}
+    words = [*(overrides or ()), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     job = validate(TrainJob, apply_overrides(read_toml(config), words), str(config))
     result = run(job)
     _console().print(metrics_table(result.metrics, "errors on the validation structures"))
+    if result.test is not None:
+        _console().print(metrics_table(result.test, "errors on the test structures"))
 
 
 @app.command()
@@ -661,7 +671,7 @@ def models(
 
 @app.command()
 def template(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="train, md or study.")],
+    job: Annotated[str, typer.Argument(metavar="JOB", help="train, transfer, md, study, learning-curve or scan.")],
     model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="Model to train.")] = None,
 ) -> None:
     """Print a configuration file with every key, its default and what it means."""
@@ -689,10 +699,9 @@ def _one_structure(path: Path, index: int) -> "Atoms":
 
 
 def _console() -> "Console":
-    from rich.console import Console
+    from ase_mlcalc.cli.console import new_console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
+    return new_console()
 
 
 def _label_keys(items: list[str] | None) -> "LabelKeys":

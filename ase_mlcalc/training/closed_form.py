@@ -15,11 +15,13 @@ from ase_mlcalc.config import changed_keys
 from ase_mlcalc.data.baseline import fit_baseline
 from ase_mlcalc.data.frames import Frame, Sample, sources_of_labels, to_sample
 from ase_mlcalc.data.geometry import is_isolated_atom
+from ase_mlcalc.data.levels import levels
 from ase_mlcalc.errors import ConfigError, ModelError, StructureError
 from ase_mlcalc.files import exclusive, make_folder, remove_leftovers, write_text
 from ase_mlcalc.model import Model, Solvable, lookup
 from ase_mlcalc.potential import Baseline, Derived
 from ase_mlcalc.properties import Properties
+from ase_mlcalc.training import delta
 from ase_mlcalc.training.config import TrainJob, resolve_model, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
 from ase_mlcalc.training.figures import parity
@@ -63,7 +65,7 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
         data = load(job.data)
         model_class, config = resolve_model(job.model, [*data.train, *data.validation])
         job = resolved(job, config)
-        fingerprint = data.fingerprint()
+        fingerprint = delta.fingerprint(data, job.data)
         remove_leftovers(job.output)
         with ProgressReport(f"solving {model_class.name}", shown=progress) as report:
             finished = _finished(job, fingerprint)
@@ -73,6 +75,7 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
                 )
                 return finished
             point_out_problems(data, report)
+            data = delta.learned(data, job.data)
             write_text(job.output / "config.toml", to_toml(job))
             potential = _solved(job, data, model_class(config), report)
             return _finish(job, data, fingerprint, potential, started, report)
@@ -141,10 +144,12 @@ def _finish(
         "data_sha256": fingerprint,
         "n_training_structures": len(data.train),
         "labels": sources_of_labels(data.train, ("energy", "forces")),
+        "level_of_theory": [level for level in levels(data.train) if level],
+        "base": None if job.data.base is None else job.data.base.model_dump(mode="json"),
         "label_keys": job.data.keys.model_dump(mode="json"),
         "job": _identity(job),
     }
-    checkpoint.save(potential, folder / CHECKPOINT_FILE, provenance)
+    checkpoint.save(delta.completed(potential, job.data), folder / CHECKPOINT_FILE, provenance)
     samples = [to_sample(frame, potential.cutoff) for frame in data.validation]
     groups = [frame.group for frame in data.validation]
     comparison = compare(potential, samples, groups, job.train.evaluation_batch_size)
@@ -157,8 +162,8 @@ def _finish(
 
 
 def _identity(job: TrainJob) -> dict[str, Any]:
-    """What makes a run this run: all of its configuration but where it is stored."""
-    return job.model_dump(mode="json", exclude={"output"})
+    """What makes a run this run: all of its configuration but where it is stored and what it is tested on."""
+    return job.model_dump(mode="json", exclude={"output": True, "data": {"test"}})
 
 
 def _finished(job: TrainJob, fingerprint: str) -> TrainResult | None:

@@ -17,6 +17,24 @@ from ase_mlcalc.training.optimizers import OptimizerConfig
 from ase_mlcalc.training.schedule import ScheduleName
 
 
+class BaseConfig(Section):
+    """What the labels are taken relative to, so that a difference is learned: a model, or any calculator."""
+
+    model: Path | None = Field(None, description="checkpoint; the result is one potential, the sum of both")
+    calculator: str | None = Field(
+        None, description="any ASE calculator as package.module:Factory; the result is a correction to it"
+    )
+    arguments: dict[str, Any] = Field({}, description="of the calculator's factory")
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if (self.model is None) == (self.calculator is None):
+            raise ValueError("give either model or calculator")
+        if self.arguments and self.calculator is None:
+            raise ValueError("arguments are for a calculator")
+        return self
+
+
 class DataConfig(Section):
     """Which structures are trained on and which are held back for validation."""
 
@@ -32,7 +50,16 @@ class DataConfig(Section):
         ge=1,
         description="how many validation structures; default all of its files, or a tenth to a twentieth of the data",
     )
+    test: tuple[Path, ...] | None = Field(
+        None, min_length=1, description="files that the result is measured on, which nothing has been chosen by"
+    )
+    n_test: int | None = Field(
+        None, ge=1, description="how many test structures; default all of its files, or none if there are no files"
+    )
     seed: int = Field(0, ge=0, description="of the split")
+    draw_seed: int | None = Field(
+        None, ge=0, description="draw other training structures with this seed; validation and test stay as they are"
+    )
     bootstrap_seed: int | None = Field(
         None, ge=0, description="draw the training structures anew, with repetition, with this seed; default not"
     )
@@ -41,12 +68,30 @@ class DataConfig(Section):
     isolated_energy_eV: dict[str, float] = Field(
         {}, description="energies of isolated atoms by symbol; default from isolated atoms in the data, or fitted"
     )
+    level_of_theory: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description='levels that are meant, also as "GFN2-xTB*", where files hold several; others are left out',
+    )
+    base: BaseConfig | None = Field(
+        None, description="Δ-learning: { model = ... } or { calculator = ... }, which the labels are taken relative to"
+    )
     keys: LabelKeys = Field(LabelKeys(), description="names of the labels in the files")
 
-    @field_validator("train", "validation", mode="before")
+    @field_validator("train", "validation", "test", mode="before")
     @classmethod
     def _one_or_more(cls, paths: Any) -> Any:
         return [paths] if isinstance(paths, str | Path) else paths
+
+    @field_validator("level_of_theory", mode="before")
+    @classmethod
+    def _one_or_more_levels(cls, levels: Any) -> Any:
+        return [levels] if isinstance(levels, str) else levels
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether structures are held back that the result is measured on."""
+        return self.test is not None or self.n_test is not None
 
     @field_validator("isolated_energy_eV")
     @classmethod
@@ -55,6 +100,10 @@ class DataConfig(Section):
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: not a chemical symbol")
         return energies
+
+
+FROM_OTHER_WEIGHTS: dict[str, Any] = {"learning_rate": 5e-4}
+"""Defaults that are others where training starts from weights that are good already."""
 
 
 class TrainConfig(OptimizerConfig):
@@ -91,6 +140,9 @@ class TrainConfig(OptimizerConfig):
     start_from: Path | None = Field(
         None, description="checkpoint of the same model; weights of the same name and shape are taken to begin with"
     )
+    start_member: int | None = Field(
+        None, ge=1, description="which potential of start_from, if that is an ensemble; set for members of an ensemble"
+    )
     learn: tuple[str, ...] | None = Field(
         None,
         min_length=1,
@@ -109,6 +161,12 @@ class TrainConfig(OptimizerConfig):
         1, ge=1, description="members that are trained at once, each in a process with its share of cores"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _gently_from_other_weights(cls, raw: Any) -> Any:
+        started = isinstance(raw, dict) and raw.get("start_from") is not None
+        return {**FROM_OTHER_WEIGHTS, **raw} if started else raw
+
     @model_validator(mode="after")
     def _is_an_ensemble(self) -> Self:
         if self.members == 1 and (self.bootstrap or self.workers > 1):
@@ -125,20 +183,22 @@ class TrainJob(Section):
     output: Path = Field(description="folder that the results are written to; the same command resumes a killed run")
     data: DataConfig
     model: dict[str, Any] = Field(
-        description="name of the model and its own keys; species default to those of the data"
+        {},
+        description="name of the model and its own keys; species default to those of the data, and everything to what "
+        "train.start_from has",
     )
     train: TrainConfig = Field(TrainConfig(), description="how it is trained")
 
-    @field_validator("model")
-    @classmethod
-    def _has_name(cls, model: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(model.get("name"), str):
-            raise ValueError('needs name = "...", see `ase-mlcalc models`')  # noqa: TRY004  (what pydantic expects)
-        return model
+    @model_validator(mode="after")
+    def _has_a_model(self) -> Self:
+        name = self.model.get("name")
+        if not (isinstance(name, str) or (name is None and self.train.start_from is not None)):
+            raise ValueError('model: needs name = "...", see `ase-mlcalc models`')
+        return self
 
     @model_validator(mode="after")
     def _ends_some_time(self) -> Self:
-        known = registered().get(self.model["name"])
+        known = registered().get(self.model.get("name", ""))
         in_steps = known is None or not issubclass(known, Solvable)  # a model in closed form ends by itself
         if in_steps and self.train.max_epochs is None and self.train.max_minutes is None:
             raise ValueError("train: give max_minutes (for example 20) or max_epochs, or training would never end")
@@ -158,8 +218,8 @@ def resolve_model(
         Structures of the job.  What the table does not say is taken from them: the species, and what the model's
         `ModelConfig.from_structures` finds, such as the average number of neighbours.
     trained : ModelConfig, optional
-        Of the weights that training starts from.  What would be found in the structures is taken from it, because the
-        weights were trained with these numbers and mean something else with others.
+        Of the weights that training starts from.  What the table does not say is taken from it, also what would be
+        found in the structures: the weights were trained with these numbers and mean something else with others.
 
     Raises
     ------
@@ -177,16 +237,17 @@ def resolve_model(
         raise ConfigError(f"model {model_class.name!r} is analytic and has nothing to train; use it as it is")
     keys = {key: value for key, value in table.items() if key != "name"}
     present = elements(frames)
+    if trained is not None:
+        left = {key: value for key, value in trained if key not in keys}
+        where = f"[model] of {model_class.name!r}, the rest as train.start_from has it"
+        config = validate(model_class.Config, {**left, **keys}, where)
+        check_species(present, config.species, "model.species, or the model of train.start_from,")
+        config.from_structures([frame.atoms for frame in frames])  # refuses structures that do not fit
+        return model_class, config
     config = validate(model_class.Config, {"species": present, **keys}, f"[model] of {model_class.name!r}")
     check_species(present, config.species, "model.species")
     found = config.from_structures([frame.atoms for frame in frames])
-    if trained is not None:
-        found |= {key: value for key, value in trained if key in found}
-    update = {key: value for key, value in found.items() if key not in keys}
-    if trained is not None:  # made for another configuration, maybe
-        where = "[model] with what train.start_from has of"
-        return model_class, validate(model_class.Config, {**dict(config), **update}, f"{where} {', '.join(update)}")
-    return model_class, config.model_copy(update=update)
+    return model_class, config.model_copy(update={key: value for key, value in found.items() if key not in keys})
 
 
 def resolved(job: TrainJob, config: ModelConfig) -> TrainJob:

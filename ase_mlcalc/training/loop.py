@@ -11,6 +11,7 @@ import copy
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,12 +26,14 @@ from ase_mlcalc.accelerate.learning import kernel_slopes
 from ase_mlcalc.data.audit import audit
 from ase_mlcalc.data.baseline import fit_baseline
 from ase_mlcalc.data.frames import Frame, Sample, collate, require, sources_of_labels, to_sample
+from ase_mlcalc.data.levels import levels
 from ase_mlcalc.errors import DataError, NumericalError
 from ase_mlcalc.files import exclusive, make_folder, remove_leftovers, write_text
 from ase_mlcalc.model import Model
 from ase_mlcalc.plots import learning_curves
 from ase_mlcalc.potential import Baseline, Derived, Potential, Slopes, derive
 from ase_mlcalc.properties import Properties
+from ase_mlcalc.training import delta
 from ase_mlcalc.training import state as states
 from ase_mlcalc.training.config import TrainJob, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
@@ -72,6 +75,8 @@ class TrainResult(NamedTuple):
     """Wall time of all processes that worked on the run."""
     stopped: str
     """Why training ended."""
+    test: Metrics | None = None
+    """Errors on the test structures of the job, if it has some."""
 
 
 class _Structures(NamedTuple):
@@ -99,6 +104,8 @@ class _Run:
     loss: Loss
     labels: dict[str, dict[str, list[str]]]
     """Where those that are trained on came from."""
+    levels: list[str]
+    """Of theory, as far as the training structures say."""
     state: TrainingState
     slopes: Slopes | None
     """What differentiates the model in place of autograd, if anything does."""
@@ -143,7 +150,7 @@ def train(
         seen_before, data = data is not None, load(job.data) if data is None else data
         model_class, config, start = resolve(job, [*data.train, *data.validation])
         job = resolved(job, config)
-        fingerprint = Fingerprint(data.fingerprint(), None if start is None else start.sha256)
+        fingerprint = Fingerprint(delta.fingerprint(data, job.data), None if start is None else start.sha256)
         saved = states.read(job, fingerprint)
         remove_leftovers(job.output)
         with ProgressReport(f"training {job.model['name']}", shown=progress) as report:
@@ -154,6 +161,7 @@ def train(
                 return read_result(job.output)
             if saved is None and not seen_before:
                 point_out_problems(data, report)
+            data = delta.learned(data, job.data)
             device = find_device(job.train.device)
             with seeded([job.train.seed], device):
                 model = model_class(config)
@@ -216,6 +224,7 @@ def _begin(
         baseline=baseline,
         loss=loss,
         labels=sources_of_labels(data.train, loss.weights),
+        levels=[level for level in levels(data.train) if level],
         state=state,
         slopes=slopes,
         budget=budget,
@@ -229,7 +238,9 @@ def _begin(
     n_fixed = sum(model.get_parameter(name).numel() for name in fixed)
     if start is not None:
         new = f"; {len(fresh)} parameters begin at random ({in_words(fresh)})" if fresh else ""
-        report.say(f"starting from {start.path}{new}")
+        report.say(f"starting from {start.path}{_of_levels(start.levels, data.train)}{new}")
+    if job.data.base is not None:
+        report.say(f"learning the difference to {job.data.base.model or job.data.base.calculator}")
     some_fixed = f" ({n_fixed} fixed)" if fixed else ""
     report.say(
         f"{model.name}, {n_parameters} parameters{some_fixed}, {config.dtype} on {model.device}; "
@@ -239,6 +250,12 @@ def _begin(
     if model.name == "equivariant" and slopes is None and model.device.type == "cpu":
         report.say(f"trained by torch alone, which takes several times as long as by the kernel in C++: {why}")
     return run
+
+
+def _of_levels(before: Sequence[str], frames: Sequence[Frame]) -> str:
+    """Levels of theory before and now, if both are known."""
+    now = [level for level in levels(frames) if level]
+    return f", from {' and '.join(before)} to {' and '.join(now)}" if before and now else ""
 
 
 def _batch_size(samples: list[Sample]) -> int:
@@ -454,7 +471,8 @@ def _write_derived(run: _Run) -> None:
     """Checkpoint and log as the state has them."""
     _write_log(run)
     if run.state.best_weights is not None:
-        checkpoint.save(Derived(_best_model(run), run.baseline), run.job.output / CHECKPOINT_FILE, _provenance(run))
+        whole = delta.completed(Derived(_best_model(run), run.baseline), run.job.data)
+        checkpoint.save(whole, run.job.output / CHECKPOINT_FILE, _provenance(run))
 
 
 def _best_model(run: _Run) -> Model:
@@ -471,6 +489,8 @@ def _provenance(run: _Run) -> dict[str, object]:
         "started_from_sha256": run.fingerprint.start,
         "n_training_structures": len(run.structures.train),
         "labels": run.labels,
+        "level_of_theory": run.levels,
+        "base": None if run.job.data.base is None else run.job.data.base.model_dump(mode="json"),
         "label_keys": run.job.data.keys.model_dump(mode="json"),
         "loss_weights": dict(run.loss.weights),
         "best_epoch": run.state.best_epoch,

@@ -6,11 +6,7 @@ structures that no member was trained on.
 """
 
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,18 +20,21 @@ from ase_mlcalc.training import closed_form
 from ase_mlcalc.training.calibration import calibrations, compare_members, scales, write_calibration
 from ase_mlcalc.training.config import TrainJob, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
+from ase_mlcalc.training.delta import measured
 from ase_mlcalc.training.figures import parity
 from ase_mlcalc.training.loop import TrainResult, read_result
 from ase_mlcalc.training.metrics import Metrics, measure
 from ase_mlcalc.training.progress import ProgressReport
-from ase_mlcalc.training.start import resolve
+from ase_mlcalc.training.start import members_in, resolve
 from ase_mlcalc.training.state import CHECKPOINT_FILE, STATE_FILE
+from ase_mlcalc.workers import Task, work_on, workers_lock
 
 SEED_STEP = 1000
 """Between the seeds of two members, so that ensembles of neighbouring seeds share none."""
 EVALUATION_SHARE = 0.05
 """Of `max_minutes`, kept for the evaluation of the ensemble."""
-POLL_S = 0.2
+TRAIN_IN_WORKER = "ase_mlcalc.training.worker:train_member_here"
+"""By its name: it imports what imports this module."""
 
 
 class TrainOne(Protocol):
@@ -79,7 +78,7 @@ def train(job: TrainJob, train_one: TrainOne, *, progress: bool = True) -> Train
     with exclusive(job.output):
         _refuse_a_single_model(job.output)
         data = load(job.data)
-        _, config, _ = resolve(job, [*data.train, *data.validation])
+        _, config, _ = resolve(member_jobs(job)[0], [*data.train, *data.validation])
         job = resolved(job, config)
         jobs = member_jobs(job)
         report = ProgressReport("", shown=progress)
@@ -104,14 +103,28 @@ def _refuse_a_single_model(folder: Path) -> None:
 
 
 def member_jobs(job: TrainJob) -> list[TrainJob]:
-    """The job of each member: its folder, its seed, and its share of the time."""
+    """The job of each member: its folder, its seed, its share of the time, and the one that it starts from.
+
+    Raises
+    ------
+    ConfigError
+        ``train.start_from`` is an ensemble of another size.
+    """
     config = job.train
+    starts = None if config.start_from is None else members_in(config.start_from)
+    if starts not in (None, config.members):
+        raise ConfigError(
+            f"train.start_from = {config.start_from} holds {starts} potentials and train.members is {config.members}; "
+            f"set it to {starts}, so that each member starts from its own"
+        )
     rounds = -(-config.members // config.workers)
     minutes = None if config.max_minutes is None else config.max_minutes * (1 - EVALUATION_SHARE) / rounds
     jobs = []
     for number in range(1, config.members + 1):
         seed = config.seed + SEED_STEP * (number - 1)
         alone = {"seed": seed, "max_minutes": minutes, "members": 1, "bootstrap": False, "workers": 1}
+        if starts is not None:
+            alone["start_member"] = number
         data = job.data.model_copy(update={"bootstrap_seed": seed}) if config.bootstrap else job.data
         own = {"output": job.output / f"member-{number}", "data": data, "train": config.model_copy(update=alone)}
         jobs.append(job.model_copy(update=own))
@@ -122,7 +135,7 @@ def _train_all(
     job: TrainJob, jobs: Sequence[TrainJob], train_one: TrainOne, report: ProgressReport
 ) -> list[TrainResult]:
     if job.train.workers > 1:
-        _train_at_once(jobs, job.train.workers, report)
+        _train_at_once(job.output, jobs, job.train.workers, report)
     results = []
     for number, member in enumerate(jobs, 1):
         fresh = not _is_finished(member)
@@ -139,49 +152,22 @@ def _is_finished(job: TrainJob) -> bool:
     return (job.output / "metrics.json").exists()
 
 
-def _train_at_once(jobs: Sequence[TrainJob], workers: int, report: ProgressReport) -> None:
-    """Several members side by side, each by the command line in a process with its share of the threads."""
+def _train_at_once(folder: Path, jobs: Sequence[TrainJob], workers: int, report: ProgressReport) -> None:
+    """Several members side by side, each in a process with its share of the threads."""
     waiting = [(number, member) for number, member in enumerate(jobs, 1) if not _is_finished(member)]
+
+    def tasks() -> Iterator[Task]:
+        for number, member in waiting:
+            report.say(f"member {number} of {len(jobs)}, seed {member.train.seed}; follow it in {member.output}")
+            yield Task(TRAIN_IN_WORKER, {"job": member.model_dump(mode="json")})
+
     threads = max(1, torch.get_num_threads() // workers)
-    running: dict[int, tuple[subprocess.Popen[bytes], Path]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                number, member = waiting.pop(0)
-                output = member.output / "output.txt"
-                report.say(f"member {number} of {len(jobs)}, seed {member.train.seed}; follow it in {output}")
-                running[number] = _start(member, output, threads), output
-            for number, (process, output) in list(running.items()):
-                if process.poll() is not None:
-                    del running[number]
-                    _require_success(number, process.returncode, output)
-                    report.say(f"member {number} is trained")
-            time.sleep(POLL_S)
-    finally:
-        for process, _ in running.values():
-            process.terminate()
-            process.wait()
-
-
-def _start(job: TrainJob, output: Path, threads: int) -> "subprocess.Popen[bytes]":
-    make_folder(job.output)
-    file = job.output / "config.toml"
-    write_text(file, to_toml(job))
-    command = [sys.executable, "-m", "ase_mlcalc", "train", str(file)]
-    with open(output, "ab") as stream:
-        return subprocess.Popen(  # noqa: S603  (this program)
-            command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
-        )
-
-
-def _require_success(number: int, status: int, output: Path) -> None:
-    if status == 0:
-        return
-    lines = output.read_text(encoding="utf-8", errors="replace").splitlines() or ["no message"]
-    # another process, left over from a command that was killed, may still be writing its progress there
-    errors = [line for line in lines if line.startswith("ase-mlcalc: ")]
-    reason = (errors or lines)[-1].removeprefix("ase-mlcalc: ")
-    raise MLCalcError(f"member {number} ended with status {status}: {reason}; see {output}")
+    with workers_lock(folder) as lock:
+        for done in work_on(tasks(), workers, threads, folder / "logs", lock, lambda _: None):
+            number, member = waiting[done.number]
+            if done.error is not None:
+                raise MLCalcError(f"member {number}: {done.error}; what it said before is in {member.output}")
+            report.say(f"member {number} is trained")
 
 
 def _combine(
@@ -196,7 +182,8 @@ def _combine(
         report.say(f"{folder} holds a finished ensemble; choose another folder to train anew")
         return earlier
     members = [checkpoint.load(result.checkpoint) for result in results]
-    compared = compare_members(Ensemble(members), data.validation, job.train.evaluation_batch_size)
+    validation = measured(data.validation, job.data)
+    compared = compare_members(Ensemble(members), validation, job.train.evaluation_batch_size)
     found = calibrations(compared)
     metrics = measure(compared.mean)
     each = [

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from ase_mlcalc import checkpoint
 from ase_mlcalc.data.frames import Frame
+from ase_mlcalc.ensemble import Ensemble, derived_members
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.model import Model, ModelConfig
-from ase_mlcalc.potential import Baseline, Derived
+from ase_mlcalc.models.sum import Sum
+from ase_mlcalc.potential import Baseline
+from ase_mlcalc.sums import parts_of
 from ase_mlcalc.training.config import TrainJob, resolve_model
 
 
@@ -28,6 +31,8 @@ class Start(NamedTuple):
     baseline: Baseline
     sha256: str
     """Of the weights."""
+    levels: tuple[str, ...] = ()
+    """Of theory, that it was trained at, as far as its data said."""
 
     def scaled(self, fitted: Baseline) -> Baseline:
         """The scales that the weights were trained for, with reference energies fitted to the new data.
@@ -35,6 +40,32 @@ class Start(NamedTuple):
         Elements whose reference energies the new data do not tell keep the old ones.
         """
         return replace(self.baseline, species_energy={**self.baseline.species_energy, **fitted.species_energy})
+
+
+def named(job: TrainJob) -> TrainJob:
+    """The same job with the name of its model, which it may leave to the checkpoint that it starts from.
+
+    Raises
+    ------
+    CheckpointError
+        ``train.start_from`` cannot be read.
+    """
+    if "name" in job.model or job.train.start_from is None:
+        return job
+    header = checkpoint.read_header(job.train.start_from)
+    first = header.members[0] if isinstance(header, checkpoint.EnsembleHeader) else header
+    name = first.config["parts"][-1]["model"] if first.model == Sum.name and _is_correction(job) else first.model
+    return job.model_copy(update={"model": {"name": name, **job.model}})
+
+
+def members_in(path: Path) -> int | None:
+    """How many potentials a checkpoint holds; ``None`` if it is no ensemble."""
+    header = checkpoint.read_header(path)
+    return len(header.members) if isinstance(header, checkpoint.EnsembleHeader) else None
+
+
+def _is_correction(job: TrainJob) -> bool:
+    return job.data.base is not None
 
 
 def resolve(job: TrainJob, frames: Sequence[Frame]) -> tuple[type[Model], ModelConfig, Start | None]:
@@ -49,9 +80,10 @@ def resolve(job: TrainJob, frames: Sequence[Frame]) -> tuple[type[Model], ModelC
     ModelError, SpeciesError, DataError
         See `resolve_model`.
     """
-    start = None if job.train.start_from is None else read_start(job.train.start_from)
-    if start is None:
+    path = job.train.start_from
+    if path is None:
         return *resolve_model(job.model, frames), None
+    start = read_start(path, job.train.start_member, correction=_is_correction(job))
     if start.family != job.model["name"]:
         raise ConfigError(
             f"train.start_from = {start.path} holds a model {start.family!r} and this job trains "
@@ -67,22 +99,47 @@ def resolve(job: TrainJob, frames: Sequence[Frame]) -> tuple[type[Model], ModelC
     return model_class, config, start
 
 
-def read_start(path: Path) -> Start:
+def read_start(path: Path, member: int | None = None, *, correction: bool = False) -> Start:
     """A checkpoint as what another potential begins with.
+
+    Parameters
+    ----------
+    path : Path
+    member : int, optional
+        Which potential of an ensemble, counted from 1.
+    correction : bool
+        Of a sum, as Δ-learning makes it, take what was learned on top.
 
     Raises
     ------
     CheckpointError
         It cannot be read.
     ConfigError
-        It holds an ensemble.
+        It holds an ensemble and no member is named, or the sum of several models, or no such member.
     """
-    potential = checkpoint.load(path)
-    if not isinstance(potential, Derived):
-        raise ConfigError(f"train.start_from = {path} holds a {type(potential).__name__}; give one of a single model")
-    sha256 = checkpoint.read_header(path).weights_sha256 or "unknown"
+    potential, header = checkpoint.load(path), checkpoint.read_header(path)
+    if isinstance(potential, Ensemble):
+        members = derived_members(potential)
+        if member is None or member > len(members):
+            raise ConfigError(
+                f"train.start_from = {path} holds an ensemble of {len(members)}; train as many members "
+                f"(train.members = {len(members)}), each of which starts from its own, or name one of them with "
+                f"train.start_member (1 to {len(members)}, got {member})"
+            )
+        potential = members[member - 1]
+    elif member is not None:
+        raise ConfigError(f"train.start_member = {member} is for an ensemble, and {path} holds one potential")
+    if isinstance(potential.model, Sum) and correction:
+        potential = parts_of(potential)[-1]
     model = potential.model
-    return Start(path, model.name, model.config, model.state_dict(), potential.baseline, sha256)
+    if isinstance(model, Sum):
+        raise ConfigError(
+            f"train.start_from = {path} holds the sum of {', '.join(part.model for part in model.config.parts)}; learn "
+            "a difference to it (data.base = { model = ... }), or start from one of the potentials that it was made of"
+        )
+    sha256 = header.weights_sha256 or "unknown"
+    levels = tuple(map(str, header.provenance.get("level_of_theory") or ()))
+    return Start(path, model.name, model.config, model.state_dict(), potential.baseline, sha256, levels)
 
 
 def take_over(model: Model, start: Start) -> list[str]:

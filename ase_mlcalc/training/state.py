@@ -133,11 +133,22 @@ def read(job: TrainJob, fingerprint: Fingerprint) -> dict[str, Any] | None:
     if contents["fingerprint"] != fingerprint.data:
         raise ConfigError(
             f"{job.output} holds a run on other data: the structures or labels in "
-            f"{', '.join(map(str, job.data.train))} changed since; restore them, or choose another output folder"
+            f"{', '.join(map(str, job.data.train))}{_base(job)} changed since; restore them, or choose another output "
+            "folder"
         )
     return contents
 
 
+def _base(job: TrainJob) -> str:
+    base = job.data.base
+    return "" if base is None or base.model is None else f", or the model {base.model} that they are taken relative to,"
+
+
 def _identity(job: TrainJob) -> str:
-    """What makes a run this run: all of its configuration but where it and the weights it starts from are stored."""
-    return job.model_dump_json(exclude={"output": True, "train": {"start_from"}})
+    """What makes a run this run: all of its configuration but where it and the weights it starts from are stored.
+
+    Files of test structures can be added to a run that is finished.
+    """
+    return job.model_dump_json(
+        exclude={"output": True, "data": {"test": True, "base": {"model"}}, "train": {"start_from"}}
+    )

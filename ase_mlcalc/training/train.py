@@ -2,14 +2,16 @@
 
 from ase_mlcalc.training import closed_form, loop, members, stages
 from ase_mlcalc.training.config import TrainJob
+from ase_mlcalc.training.held_out import measure_test
 from ase_mlcalc.training.loop import TrainResult
+from ase_mlcalc.training.start import named
 
 
 def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
     """Train a potential or an ensemble, or go on with a run that was killed.
 
     For the files and errors see `loop.train`, for models in closed form `closed_form.train`, and for ``train.members``
-    above 1 `members.train`.
+    above 1 `members.train`.  Where the job has test structures, ``test.json`` is written last.
 
     Parameters
     ----------
@@ -17,13 +19,16 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
     progress : bool
         Show a progress bar on a terminal, or else a line per validation.
     """
+    job = named(job)
     if job.train.members > 1:
-        return members.train(job, train_one, progress=progress)
-    return train_one(job, progress=progress)
+        result = members.train(job, train_one, progress=progress)
+    else:
+        result = train_one(job, progress=progress)
+    return result._replace(test=measure_test(job))
 
 
 def train_one(job: TrainJob, *, progress: bool = True) -> TrainResult:
-    """Train a single potential."""
+    """Train a single potential, without a look at test structures."""
     if closed_form.wanted(job):
         return closed_form.train(job, progress=progress)
     if stages.wanted(job):
