@@ -55,7 +55,7 @@ def parts_of(potential: Derived) -> list[Derived]:
     """The parts of a sum as potentials that add up to it; the first has the reference energies."""
     model, baseline = potential.model, potential.baseline
     assert isinstance(model, Sum)
-    parts = []
+    parts: list[Derived] = []
     for part, scale in zip(model.parts, model.scales, strict=True):
         assert isinstance(part, Model)
         own = Baseline({} if parts else baseline.species_energy, energy_scale=scale * baseline.energy_scale)

@@ -316,6 +316,10 @@ def test_bases_that_do_not_do_are_refused(tmp_path, files, first):
         r"fails on high\.xyz\[\d+\] \(RuntimeError: no convergence\)",
         {"calculator": f"{__name__}:fails"},
     )
+    direct = {"name": "tensor_field", "cutoff": 5.0}
+    with pytest.raises(ConfigError, match=r"predicts forces; only energies of atoms can be added"):
+        train(delta_job(tmp_path / "run", files[1], {"model": first}, model=direct, max_epochs=1), progress=False)
+    assert not (tmp_path / "run" / "model.safetensors").exists(), "it is said before anything is trained"
     argon = write(tmp_path / "argon.xyz", crystals(6))
     narrow = train(make_job(tmp_path / "narrow", argon, max_epochs=1), progress=False).checkpoint
     refused(SpeciesError, "does not know Kr", {"model": narrow})

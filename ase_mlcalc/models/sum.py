@@ -69,10 +69,10 @@ class Sum(Model, name="sum", outputs={"energies"}):
 
     def __init__(self, config: SumConfig) -> None:
         super().__init__(config)
-        made = []
-        for part in config.parts:
-            part_class = lookup(part.model)
-            made.append(part_class(part_class.Config.model_validate({"species": config.species, **part.config})))
+        made: list[Model] = []
+        for described in config.parts:
+            part_class = lookup(described.model)
+            made.append(part_class(part_class.Config.model_validate({"species": config.species, **described.config})))
         self.parts = nn.ModuleList(made)
         self.scales = tuple(part.scale for part in config.parts)
         for part in made:
@@ -90,6 +90,7 @@ class Sum(Model, name="sum", outputs={"energies"}):
         """Per-atom energies."""
         total: Tensor | None = None
         for part, scale in zip(self.parts, self.scales, strict=True):
+            assert isinstance(part, Model)
             seen = graph if part.config.cutoff == self.config.cutoff else within(graph, part.config.cutoff)
             energies = scale * part(seen).energies
             total = energies if total is None else total + energies

@@ -75,6 +75,7 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
                 )
                 return finished
             point_out_problems(data, report)
+            delta.try_out(model_class(config), job.data)
             data = delta.learned(data, job.data)
             write_text(job.output / "config.toml", to_toml(job))
             potential = _solved(job, data, model_class(config), report)

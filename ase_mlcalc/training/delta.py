@@ -6,6 +6,7 @@ potential of this package the result is one potential, the sum of both; on top o
 correction alone, and `corrected` makes one calculator of the two.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+from ase.calculators.calculator import BaseCalculator, Calculator, PropertyNotImplementedError
 from ase.calculators.mixing import SumCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
@@ -24,7 +25,7 @@ from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import ConfigError, NumericalError
 from ase_mlcalc.foreign import make_foreign
 from ase_mlcalc.graph import has_volume
-from ase_mlcalc.model import check_species
+from ase_mlcalc.model import Model, check_species
 from ase_mlcalc.potential import Derived
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.sums import add
@@ -87,12 +88,17 @@ def completed(potential: Derived, config: DataConfig) -> Derived:
     return add([read_base(config.base.model), potential])
 
 
+def try_out(model: Model, config: DataConfig) -> None:
+    """Raise `ConfigError` now if what is going to be learned cannot be added to the base in the end."""
+    completed(Derived(copy.deepcopy(model)), config)
+
+
 def read_base(path: Path) -> Derived | Ensemble:
     """The model that another one is learned on top of."""
     return checkpoint.load(path)
 
 
-def corrected(path: Path | str) -> Calculator:
+def corrected(path: Path | str) -> BaseCalculator:
     """A calculator of the base and of what was learned on top of it, from a checkpoint of the correction alone.
 
     Parameters

@@ -166,6 +166,7 @@ def train(
             with seeded([job.train.seed], device):
                 model = model_class(config)
             model.to(device=device, dtype=getattr(torch, job.train.dtype))
+            delta.try_out(model, job.data)
             with deterministic(device):
                 budget = Budget(job.train.max_epochs, job.train.max_minutes, started)
                 run = _begin(job, data, fingerprint, model, start, budget, report)
