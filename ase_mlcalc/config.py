@@ -101,7 +101,9 @@ def _known_keys(config_class: type[BaseModel], path: Iterable[Any]) -> list[str]
     for part in path:
         if isinstance(part, int):  # position in a list of tables
             continue
-        section, _ = _section_class(fields[part].annotation if part in fields else None)
+        annotation = fields[part].annotation if part in fields else None
+        sections = (_section_class(each)[0] for each in (annotation, *get_args(annotation)))  # also of "Section | None"
+        section = next((each for each in sections if each is not None), None)
         if section is None:
             return []
         fields = section.model_fields

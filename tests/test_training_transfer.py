@@ -16,6 +16,7 @@ from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.cli import main
 from ase_mlcalc.cli.templates import template_of
 from ase_mlcalc.config import validate
+from ase_mlcalc.data.read import read_frames
 from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import CheckpointError, ConfigError, DataError, NumericalError, SpeciesError
 from ase_mlcalc.graph import from_atoms
@@ -24,6 +25,7 @@ from ase_mlcalc.training import calibration, loop, members
 from ase_mlcalc.training.config import FROM_OTHER_WEIGHTS, TrainConfig, TrainJob
 from ase_mlcalc.training.dataset import load
 from ase_mlcalc.training.delta import corrected, relative
+from ase_mlcalc.training.seen import n_seen
 from ase_mlcalc.training.train import train
 
 OFFSET_EV = {18: -3.0, 36: 2.0}
@@ -308,6 +310,7 @@ def test_bases_that_do_not_do_are_refused(tmp_path, files, first):
 
     refused(ConfigError, "give either model or calculator", {})
     refused(ConfigError, "give either model or calculator", {"model": first, "calculator": "ase.calculators.emt:EMT"})
+    refused(ConfigError, r"unknown key 'data\.base\.modle'; did you mean 'model'", {"modle": first})
     refused(ConfigError, "arguments are for a calculator", {"model": first, "arguments": {"a": 1}})
     refused(CheckpointError, "no checkpoint at", {"model": tmp_path / "none.safetensors"})
     refused(ConfigError, r"data\.base\.calculator = 'a:B' cannot be imported", {"calculator": "a:B"})
@@ -346,6 +349,24 @@ def test_levels_are_not_mixed_unless_they_are_named(tmp_path):
         load(make_job(tmp_path, mixed, data=pair).data)
     with pytest.raises(DataError, match=r"no structure in the files of data\.validation is of a level in \['LDA'\]"):
         load(make_job(tmp_path, mixed, data={**pair, "level_of_theory": ["LDA"]}).data)
+
+
+def test_evaluating_on_what_was_seen_is_said(tmp_path, capsys):
+    learned, others = clusters(6), clusters(3, seed=8)
+    file = write(tmp_path / "train.xyz", learned + isolated_atoms())
+    mixed = write(tmp_path / "mixed.xyz", others + learned[:2] + isolated_atoms())
+    write(tmp_path / "others.xyz", others)
+    model = train(make_job(tmp_path / "run", file, max_epochs=1), progress=False).checkpoint
+    assert n_seen(model, read_frames([mixed])) == 2
+    assert main(["evaluate", str(model), str(mixed), "--out", str(tmp_path / "out")]) == 0
+    assert "note: 2 of the structures were trained or validated on" in " ".join(capsys.readouterr().out.split())
+    assert main(["evaluate", str(model), str(tmp_path / "others.xyz"), "--out", str(tmp_path / "out")]) == 0
+    assert "note:" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["n_seen_in_training"] == 0
+    committee = train(make_job(tmp_path / "two", file, max_epochs=1, members=2), progress=False).checkpoint
+    assert n_seen(committee, read_frames([mixed])) == 2
+    checkpoint.save(checkpoint.load(model), tmp_path / "bare.safetensors")
+    assert n_seen(tmp_path / "bare.safetensors", read_frames([mixed])) is None
 
 
 def test_what_is_trained_on_is_not_validated_or_tested_on(tmp_path):

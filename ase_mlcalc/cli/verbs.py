@@ -166,6 +166,8 @@ def evaluate(
         predictions=predictions,
     )
     _console().print(metrics_table(metrics, f"errors of {model}"))
+    if seen := json.loads((out / "metrics.json").read_text(encoding="utf-8"))["n_seen_in_training"]:
+        typer.echo(f"note: {seen} of the structures were trained or validated on; errors on them are no test")
     typer.echo(f"wrote {out / 'metrics.json'}")
 
 

@@ -21,7 +21,7 @@ from ase_mlcalc.files import exclusive, make_folder, remove_leftovers, write_tex
 from ase_mlcalc.model import Model, Solvable, lookup
 from ase_mlcalc.potential import Baseline, Derived
 from ase_mlcalc.properties import Properties
-from ase_mlcalc.training import delta
+from ase_mlcalc.training import delta, seen
 from ase_mlcalc.training.config import TrainJob, resolve_model, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
 from ase_mlcalc.training.figures import parity
@@ -145,6 +145,7 @@ def _finish(
         "data_sha256": fingerprint,
         "n_training_structures": len(data.train),
         "labels": sources_of_labels(data.train, ("energy", "forces")),
+        seen.KEY: seen.marks([*data.train, *data.validation]),
         "level_of_theory": [level for level in levels(data.train) if level],
         "base": None if job.data.base is None else job.data.base.model_dump(mode="json"),
         "label_keys": job.data.keys.model_dump(mode="json"),

@@ -16,6 +16,7 @@ from ase_mlcalc.files import atomic_path, make_folder
 from ase_mlcalc.properties import SPECS
 from ase_mlcalc.training.figures import parity
 from ase_mlcalc.training.metrics import Comparison, Metrics, compare_frames, measure
+from ase_mlcalc.training.seen import n_seen
 from ase_mlcalc.virials import definition_at_hand
 
 
@@ -32,7 +33,8 @@ def evaluate_files(
 ) -> Metrics:
     """Errors of a checkpoint on labelled structures, written to a folder.
 
-    Writes ``parity.png``, ``predictions.extxyz`` if asked for, and last ``metrics.json``.
+    Writes ``parity.png``, ``predictions.extxyz`` if asked for, and last ``metrics.json``, which also says how many of
+    the structures the potential was trained or validated on.
 
     Parameters
     ----------
@@ -65,7 +67,12 @@ def evaluate_files(
     if predictions:
         definition = definition_at_hand(potential, accelerate.definitions_of_labels(model_path))
         write_predictions(out / "predictions.extxyz", frames, comparison, definition)
-    metrics.write(out / "metrics.json", model=str(model_path), data=[str(path) for path in paths])
+    metrics.write(
+        out / "metrics.json",
+        model=str(model_path),
+        data=[str(path) for path in paths],
+        n_seen_in_training=n_seen(model_path, frames),
+    )
     return metrics
 
 

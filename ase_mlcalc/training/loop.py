@@ -33,7 +33,7 @@ from ase_mlcalc.model import Model
 from ase_mlcalc.plots import learning_curves
 from ase_mlcalc.potential import Baseline, Derived, Potential, Slopes, derive
 from ase_mlcalc.properties import Properties
-from ase_mlcalc.training import delta
+from ase_mlcalc.training import delta, seen
 from ase_mlcalc.training import state as states
 from ase_mlcalc.training.config import TrainJob, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
@@ -106,6 +106,8 @@ class _Run:
     """Where those that are trained on came from."""
     levels: list[str]
     """Of theory, as far as the training structures say."""
+    seen: list[str]
+    """Marks of all structures that weights or epoch are chosen by."""
     state: TrainingState
     slopes: Slopes | None
     """What differentiates the model in place of autograd, if anything does."""
@@ -226,6 +228,7 @@ def _begin(
         loss=loss,
         labels=sources_of_labels(data.train, loss.weights),
         levels=[level for level in levels(data.train) if level],
+        seen=seen.marks([*data.train, *data.validation]),
         state=state,
         slopes=slopes,
         budget=budget,
@@ -491,6 +494,7 @@ def _provenance(run: _Run) -> dict[str, object]:
         "n_training_structures": len(run.structures.train),
         "labels": run.labels,
         "level_of_theory": run.levels,
+        seen.KEY: run.seen,
         "base": None if run.job.data.base is None else run.job.data.base.model_dump(mode="json"),
         "label_keys": run.job.data.keys.model_dump(mode="json"),
         "loss_weights": dict(run.loss.weights),
