@@ -87,6 +87,21 @@ def test_smaller_training_sets_are_nested_and_share_the_validation_set():
     assert (small[1] == large[1]).all()
 
 
+def test_other_draws_leave_validation_and_test_structures_alone():
+    one, other = split(100, 60, 25, seed=0, n_test=10), split(100, 60, 25, seed=0, n_test=10, draw_seed=1)
+    small = split(100, 20, 25, seed=0, n_test=10, draw_seed=1)
+    assert (split(100, 60, 25, seed=0)[0] == one[0]).all()
+    assert set(other[0]) != set(one[0])
+    assert set(small[0]) < set(other[0])
+    for parts in (one, other, small):
+        assert (parts[1] == one[1]).all()
+        assert (parts[2][-10:] == one[2][-10:]).all()
+        assert sorted(np.concatenate(parts)) == list(range(100))
+        assert not set(parts[0]) & set(parts[2][-10:])
+    with pytest.raises(DataError, match=r"60 training \+ 25 validation \+ 16 test structures asked for, .* only 100"):
+        split(100, 60, 25, seed=0, n_test=16)
+
+
 @pytest.mark.parametrize(("n_train", "n_val"), [(90, 11), (-1, 5), (5, -1)])
 def test_impossible_splits_are_refused(n_train, n_val):
     with pytest.raises(DataError):

@@ -1,5 +1,7 @@
 """Which structures are trained on and which are held back."""
 
+import json
+
 import ase.io
 import pytest
 import training_cases as cases
@@ -7,8 +9,10 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_mlcalc.errors import DataError
-from ase_mlcalc.training import dataset
+from ase_mlcalc.training import dataset, loop
 from ase_mlcalc.training.config import DataConfig
+from ase_mlcalc.training.evaluate import evaluate_files
+from ase_mlcalc.training.train import train
 
 
 def test_an_element_that_only_validation_has_is_named(tmp_path):
@@ -34,3 +38,48 @@ def test_small_sets_hold_back_a_tenth_and_large_ones_a_twentieth(tmp_path, n_str
     ase.io.write(tmp_path / "many.traj", [one] * n_structures)
     data = dataset.load(DataConfig(train=(tmp_path / "many.traj",)))
     assert (len(data.train), len(data.validation)) == (n_structures - held_back, held_back)
+
+
+def places(frames):
+    return [frame.source for frame in frames]
+
+
+def test_test_structures_are_the_same_for_every_size_and_draw(tmp_path):
+    file = cases.write(tmp_path / "all.extxyz", [*cases.isolated_atoms(), *cases.clusters(20)])
+    one = dataset.load(DataConfig(train=(file,), n_train=6, n_validation=4, n_test=5))
+    other = dataset.load(DataConfig(train=(file,), n_train=6, n_validation=4, n_test=5, draw_seed=3))
+    everything = dataset.load(DataConfig(train=(file,), n_validation=4, n_test=5))
+    assert places(one.test) == places(other.test) == places(everything.test)
+    assert places(one.validation) == places(other.validation)
+    assert set(places(one.train)) != set(places(other.train))
+    assert (len(one.test), len(everything.train)) == (5, 2 + 20 - 4 - 5)
+    for data in (one, other, everything):
+        assert not set(places(data.test)) & {*places(data.train), *places(data.validation)}
+    file = cases.write(tmp_path / "test.extxyz", cases.clusters(7, seed=5))
+    from_file = dataset.load(DataConfig(train=(tmp_path / "all.extxyz",), test=(file,), n_test=3))
+    assert len(from_file.test) == 3
+    assert all("test.extxyz" in source for source in places(from_file.test))
+    assert len(from_file.train) == 2 + 18
+
+
+def test_an_element_that_only_test_structures_have_is_named(tmp_path):
+    argon = cases.write(tmp_path / "argon.extxyz", cases.crystals(4))
+    mixed = cases.write(tmp_path / "mixed.extxyz", cases.clusters(3))
+    with pytest.raises(DataError, match=r"test structure .*mixed\.extxyz\[\d\] holds Kr"):
+        dataset.load(DataConfig(train=(argon,), test=(mixed,)))
+
+
+def test_errors_on_test_structures_are_those_of_evaluate(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "parity", lambda *_: None)
+    monkeypatch.setattr(loop, "learning_curves", lambda *_: None)
+    data, held = cases.clusters(12), cases.clusters(5, seed=9)
+    file, test = cases.write(tmp_path / "all.extxyz", data), cases.write(tmp_path / "test.extxyz", held)
+    job = cases.make_job(tmp_path / "run", file, max_epochs=1)
+    assert train(job, progress=False).test is None
+    # test files may come later, and say nothing of how the run was made
+    tested = job.model_copy(update={"data": job.data.model_copy(update={"test": (test,)})})
+    result = train(tested, progress=False)
+    expected = evaluate_files(result.checkpoint, [test], tmp_path / "out")
+    assert result.test.force_mae_meV_per_A == pytest.approx(expected.force_mae_meV_per_A, rel=1e-5)
+    assert result.test.force_mae_meV_per_A != pytest.approx(result.metrics.force_mae_meV_per_A, rel=1e-3)
+    assert json.loads((job.output / "test.json").read_text())["n_structures"] == 5

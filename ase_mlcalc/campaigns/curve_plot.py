@@ -1,0 +1,62 @@
+"""The picture of a learning curve: errors against the number of structures, both logarithmic, with power laws."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ase_mlcalc.campaigns.config import Quantity
+from ase_mlcalc.campaigns.curve_summary import LearningCurve
+from ase_mlcalc.campaigns.statistics import MAE, errors_of
+from ase_mlcalc.plots import COLORS, logarithmic, new_axes, new_figure, save
+
+MARKERS = "osD^vP*"
+
+
+def draw_learning_curve(path: Path, curve: LearningCurve) -> None:
+    """Draw what was measured, a panel for each property; nothing is written before anything was trained.
+
+    Dots are single trainings, markers with bars means over seeds and their standard errors, lines the power laws.
+    """
+    if not curve.quantities:
+        return
+    figure = new_figure(5.2 * len(curve.quantities), 4.4)
+    for position, quantity in enumerate(curve.quantities):
+        _draw(new_axes(figure, 1, len(curve.quantities), position), curve, quantity)
+    save(figure, path)
+
+
+def _draw(axes: Axes, curve: LearningCurve, quantity: Quantity) -> None:
+    _, name, unit = MAE[quantity]
+    for k, model in enumerate(curve.models):
+        color, marker = COLORS[k % len(COLORS)], MARKERS[k % len(MARKERS)]
+        single = [
+            (one.size, error)
+            for one in curve.trainings
+            if one.model == model and (error := errors_of(quantity, one.measured)) is not None
+        ]
+        points = [(point.size, point.errors[quantity]) for point in curve.of(model) if quantity in point.errors]
+        if not points:
+            continue
+        if len(single) > len(points):
+            axes.plot(*zip(*single, strict=True), ".", color=color, alpha=0.35, markersize=5, markeredgewidth=0)
+        fit = curve.fit(model, quantity)
+        label = model
+        if fit is not None:
+            sizes = np.geomspace(points[0][0], points[-1][0], 50)
+            axes.plot(sizes, fit.amplitude * sizes**-fit.exponent, color=color, linewidth=1.2)
+            margin = "" if fit.exponent_stderr is None else f" ± {fit.exponent_stderr:.2f}"
+            label = f"{model}: exponent {-fit.exponent:.2f}{margin}"
+        axes.errorbar(
+            [size for size, _ in points],
+            [mean.mean for _, mean in points],
+            yerr=[mean.stderr or 0.0 for _, mean in points],
+            fmt=marker, color=color, markersize=6, capsize=3, linewidth=1.2, label=label,
+        )  # fmt: skip
+    logarithmic(axes, x=True)
+    logarithmic(axes)
+    axes.set_xticks(curve.sizes, [f"{size}" for size in curve.sizes])
+    axes.set_xlabel("training structures")
+    axes.set_ylabel(f"{name} / {unit}")
+    axes.set_title(f"{curve.n_measured} {curve.measured_on}", loc="left", fontsize=10)
+    axes.legend(loc="best", frameon=False, fontsize=9)

@@ -1,0 +1,121 @@
+"""What a campaign is, kept in its folder: the same command goes on with it, another one is refused.
+
+A campaign may grow: further sizes, seeds, models and values add trainings.  Whatever would change a training that is
+already there, or take one out, is refused.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from ase_mlcalc.campaigns.config import CampaignJob
+from ase_mlcalc.config import changed_keys
+from ase_mlcalc.errors import ConfigError, DataError
+from ase_mlcalc.files import write_text
+
+JOB_FILE = "job.json"
+FORMAT = 1
+
+
+def identity(job: CampaignJob, exclude: Any) -> dict[str, Any]:
+    """The configuration of a campaign, with files known by their contents and not by their names.
+
+    Parameters
+    ----------
+    job : CampaignJob
+    exclude
+        Keys that do not change what a training is, as in pydantic.
+
+    Raises
+    ------
+    DataError
+        A file that is not there.
+    """
+    raw = job.model_dump(exclude=exclude)
+    found: dict[str, Any] = json.loads(json.dumps(_with_contents(raw, "")))
+    return found
+
+
+def claim(folder: Path, new: dict[str, Any], growing: Collection[str]) -> None:
+    """Put the identity of a campaign into its folder, or make sure that it goes on with what is there.
+
+    Parameters
+    ----------
+    folder : path
+        Of the campaign.
+    new : dict
+        Its identity.
+    growing : collection of str
+        Dotted keys of lists and tables that may get more entries.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds another campaign; the message says what differs.
+    DataError
+        The file there is damaged.
+    """
+    path = folder / JOB_FILE
+    old = _read(path)
+    if old is not None:
+        changes = _not_grown(old, new, growing)
+        if changes:
+            raise ConfigError(
+                f"{folder} holds another campaign: {'; '.join(changes)}; undo the change to go on with it, or choose "
+                "another output folder"
+            )
+    if old != new:
+        write_text(path, json.dumps({"format": FORMAT, "identity": new}, indent=1, ensure_ascii=False) + "\n")
+
+
+def _not_grown(old: dict[str, Any], new: dict[str, Any], growing: Collection[str], path: str = "") -> list[str]:
+    """Where the second table is not the first one with more in it."""
+    changes = []
+    for key in sorted(old.keys() | new.keys()):
+        name = f"{path}.{key}" if path else key
+        before, after = old.get(key), new.get(key)
+        if name not in growing or before is None:
+            both = isinstance(before, dict) and isinstance(after, dict)
+            changes += (
+                _not_grown(before, after, growing, name)  # type: ignore[arg-type]
+                if both
+                else changed_keys({key: before}, {key: after}, path)
+            )
+        elif isinstance(before, dict) and isinstance(after, dict):
+            changes += changed_keys(before, {each: after.get(each) for each in before}, name)
+        elif [value for value in before or () if value not in (after or ())]:
+            changes.append(f"{name} (was {before}, now {after}; values may be added, not taken out)")
+    return [f"contents of the file of {each}" if "sha256:" in each else each for each in changes]
+
+
+def _with_contents(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_contents(inner, f"{key}.{name}" if key else name) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_contents(inner, key) for inner in value]
+    return _digest(value, key) if isinstance(value, Path) else value
+
+
+def _digest(path: Path, key: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+    except OSError as error:
+        raise DataError(f"{key}: cannot read {path} ({error.strerror or error}); give a file that is there") from error
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["format"] != FORMAT:
+            raise ConfigError(
+                f"{path} has format {stored['format']}, this version reads {FORMAT}; choose another folder"
+            )
+        found: dict[str, Any] = stored["identity"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({type(error).__name__}); choose another output folder") from error
+    return found
