@@ -22,7 +22,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer venv clean
+.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer bench-label venv clean
 
 demo: venv
 	$(BIN)/ase-mlcalc demo --out "$(OUT)"
@@ -67,6 +67,10 @@ bench-direct-forces: venv
 
 bench-stress: venv
 	$(BIN)/python benchmarks/stress.py
+
+# two worker processes against one, with the extra xtb
+bench-label: venv
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/label_speed.py $(LABEL)
 
 # few frames of another level of theory: other weights to begin with, and differences, against starting anew
 bench-transfer: venv

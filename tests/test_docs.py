@@ -27,6 +27,7 @@ from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.md.thermo import COLUMNS
 from ase_mlcalc.model import ENTRY_POINT_GROUP, lookup, registered
 from ase_mlcalc.potential import DERIVED_FROM, Baseline, Derived
+from ase_mlcalc.sampling import SampleJob
 from ase_mlcalc.study import StudyJob
 from ase_mlcalc.testing import temporary_models
 from ase_mlcalc.training.config import TrainJob
@@ -157,6 +158,8 @@ def check_toml(raw, where):
         validate(MDJob, raw, where)
     elif "study" in raw:
         validate(StudyJob, raw, where)
+    elif "sample" in raw:
+        validate(SampleJob, raw, where)
     else:
         job = validate(TrainJob, raw, where)
         keys = {key: value for key, value in job.model.items() if key != "name"}
@@ -292,14 +295,15 @@ def keys_of(config, prefix=""):
 
 def job_keys():
     models = {f"model.{key}" for model in registered().values() for key in keys_of(model.Config)}
-    return {*keys_of(TrainJob), *keys_of(MDJob), *keys_of(StudyJob), *models, "model.name"}
+    return {*keys_of(TrainJob), *keys_of(MDJob), *keys_of(StudyJob), *keys_of(SampleJob), *models, "model.name"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_keys_exist(page):
     keys = job_keys()
-    for section, key in re.findall(r"`(data|train|md|job|study|model)\.([a-z][\w.]*)(?: = [^`]*)?`", prose(page)):
-        if key in {"json", "md", "py", "safetensors"}:
+    sections = "data|train|md|job|study|sample|forces|model"
+    for section, key in re.findall(rf"`({sections})\.([a-z][\w.]*)(?: = [^`]*)?`", prose(page)):
+        if key.split(".")[-1] in {"extxyz", "json", "md", "png", "py", "safetensors"}:
             continue  # a file
         assert f"{section}.{key}" in keys, f"{name_of(page)}: no key {section}.{key}"
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ase_mlcalc.cli.verbs import Format, Index, app
+from ase_mlcalc.cli.verbs import Format, Index, Overrides, app
 
 
 @app.command()
@@ -33,6 +33,9 @@ def label(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes side by side; default: one for each core.")
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Of each process; default: its share of the cores.")
+    ] = None,
     timeout_s: Annotated[
         float | None, typer.Option("--timeout-s", min=0.0, help="Longest that one structure may take.")
     ] = None,
@@ -58,6 +61,7 @@ def label(
         properties=None if properties is None else [name.strip() for name in properties.split(",")],
         level=level,
         workers=workers,
+        threads=threads,
         timeout_s=timeout_s,
         retry=retry,
     )
@@ -67,3 +71,32 @@ def label(
     typer.echo(f"wrote {result.out}: {result.n_labelled} structures at {result.level}")
     if result.n_failed:
         typer.echo(failures)
+
+
+@app.command()
+def sample(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="`ase-mlcalc template sample` prints one.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for everything that is written.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes side by side; default: one for each core.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Sample structures by molecular dynamics at several temperatures and densities, and choose those that differ most.
+
+    The same command goes on with a sampling that was stopped.  The chosen structures have no labels; `label` gives
+    them some.
+    """
+    from ase_mlcalc.cli.console import new_console
+    from ase_mlcalc.cli.sampled import sample_table
+    from ase_mlcalc.config import apply_overrides, read_toml, validate
+    from ase_mlcalc.sampling import SampleJob
+    from ase_mlcalc.sampling import sample as run
+
+    given = {"output": None if out is None else str(out), "workers": workers}
+    raw = read_toml(config)
+    raw["sample"] = {**raw.get("sample", {}), **{key: value for key, value in given.items() if value is not None}}
+    result = run(validate(SampleJob, apply_overrides(raw, overrides or ()), str(config)))
+    new_console().print(sample_table(result))
+    typer.echo(f"wrote {result.out}: {result.n_chosen} of {result.n_candidates} frames")
+    typer.echo(f"wrote {result.figure}")

@@ -1,11 +1,14 @@
 """Configuration files to start from: complete, commented, and runnable once they name the user's files."""
 
+import re
 from collections.abc import Iterable
 
 from ase_mlcalc.config import template, toml_value
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.model import lookup
+from ase_mlcalc.sampling.config import FILLED_IN as SAMPLE_FILLED_IN
+from ase_mlcalc.sampling.config import SampleJob
 from ase_mlcalc.study.config import FILLED_IN, StudyJob
 from ase_mlcalc.training.config import FROM_OTHER_WEIGHTS, TrainJob
 
@@ -26,6 +29,10 @@ MD_VALUES = {
     "structure": '"start.extxyz"',
     "model": '"runs/equivariant/model.safetensors"',
 }
+SAMPLE_VALUES = {
+    "structures": '["start.extxyz"]',
+    "calculator": '"tblite.ase:TBLite"',
+}
 STUDY_VALUES = {
     "models": '["runs/equivariant/model.safetensors", "ase.calculators.emt:EMT"]',
     "structures": '["start.extxyz"]',
@@ -38,7 +45,7 @@ def template_of(job: str, model: str | None = None) -> str:
 
     Parameters
     ----------
-    job : "train", "transfer", "md", "study", "learning-curve" or "scan"
+    job : "train", "transfer", "md", "study", "sample", "learning-curve" or "scan"
     model : str, optional
         Name of the model, for training.
 
@@ -69,11 +76,14 @@ def template_of(job: str, model: str | None = None) -> str:
             "# A stability study: `ase-mlcalc study FILE`.  Name your models and structures.  The last [[md]] is\n"
             "# production, which is judged; one before it is equilibration.\n\n"
         ) + _without_what_is_filled_in(_filled(template(StudyJob), STUDY_VALUES)).replace(EIGHT_SEEDS, "seeds = 8")
+    if job == "sample":
+        return _sample()
     if job in ("learning-curve", "scan"):
         from ase_mlcalc.cli.campaign_templates import campaign_template
 
         return campaign_template(job, _train(DEFAULT_MODEL if model is None else model))
-    raise ConfigError(f"there are templates for train, transfer, md, study, learning-curve and scan, got {job!r}")
+    known = "train, transfer, md, study, sample, learning-curve and scan"
+    raise ConfigError(f"there are templates for {known}, got {job!r}")
 
 
 def _train(name: str) -> str:
@@ -88,6 +98,17 @@ def _train(name: str) -> str:
         f"{before}\n\n[data]\n{data}\n\n{_model_table(name)}\n\n[train]\n{training}"
     )
     return _filled(_left_open(text, FROM_OTHER_WEIGHTS), values)
+
+
+def _sample() -> str:
+    """What is filled in for each run is left out."""
+    text = _filled(template(SampleJob), SAMPLE_VALUES)
+    for key in SAMPLE_FILLED_IN:
+        text = re.sub(rf"\n#[^\n]*\n{key} = [^\n]*", "", text, count=1)
+    return (
+        "# Sampling: `ase-mlcalc sample FILE`; the same command goes on after a kill.  Name your structures, and what\n"
+        "# drives the dynamics: the reference itself, a cheaper method, or a checkpoint.\n\n"
+    ) + text
 
 
 def _transfer() -> str:

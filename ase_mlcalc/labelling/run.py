@@ -44,6 +44,7 @@ def label(
     properties: Sequence[str] | None = None,
     level: str | None = None,
     workers: int | None = None,
+    threads: int | None = None,
     timeout_s: float | None = None,
     retry: bool = False,
     progress: bool = True,
@@ -72,7 +73,9 @@ def label(
     level : str, optional
         The level of theory in words; default: `level_of_theory`.
     workers : int, optional
-        Processes side by side, which share the cores; default: one for each core.
+        Processes side by side; default: one for each core.
+    threads : int, optional
+        Of each process; default: its share of the cores.
     timeout_s : float, optional
         Longest that one structure may take.
     retry : bool
@@ -108,7 +111,9 @@ def label(
         _say(job, f"{len(inputs)} structures, {len(todo)} to be calculated; {job.level}")
         try:
             with TaskProgress("label", len(unique), len(unique) - len(todo), shown=progress) as shown:
-                _calculate(job, todo, journal, shown, lock, workers or available_cores(), timeout_s)
+                n_workers = workers or available_cores()
+                share = threads or max(1, available_cores() // n_workers)
+                _calculate(job, todo, journal, shown, lock, n_workers, share, timeout_s)
         finally:
             n_labelled, n_failed = write_labelled(job, inputs, keys, journal)
             _say(job, f"{n_labelled} labelled, {n_failed} failed, {len(inputs) - n_labelled - n_failed} left to do")
@@ -122,6 +127,7 @@ def _calculate(
     shown: TaskProgress,
     lock: IO[str] | None,
     workers: int,
+    threads: int,
     timeout_s: float | None,
 ) -> None:
     """Calculate structures, and put down each outcome before the next one is waited for."""
@@ -132,7 +138,7 @@ def _calculate(
     work = work_on(
         (Task.of(calculate, reference=reference, atoms=encode(atoms)) for atoms in todo.values()),
         workers,
-        max(1, available_cores() // workers),
+        threads,
         job.folder / WORKER_LOGS,
         lock,
         shown.tick,

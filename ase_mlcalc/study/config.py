@@ -21,7 +21,7 @@ FILLED_IN = {"temperature_K": "temperatures_K", "timestep_fs": "timesteps_fs", "
 """Key of a stage to the key of a study that fills it in."""
 MOST_SEEDS = 100_000
 """Also the step between the seeds of two stages, so that no two runs share the noise of a thermostat."""
-_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
+FOLDER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 
 
 class ModelSource(Section):
@@ -91,8 +91,7 @@ class StudyTable(Section):
     @field_validator("structures", mode="before")
     @classmethod
     def _structures_have_names(cls, value: Any) -> Any:
-        entries = _named(value, structure_name)
-        return {name: _structure_of(entry) for name, entry in entries.items()} if isinstance(entries, dict) else entries
+        return named_structures(value)
 
     @field_validator("temperatures_K", "timesteps_fs", mode="before")
     @classmethod
@@ -110,7 +109,7 @@ class StudyTable(Section):
         if not value:
             raise ValueError("there is none; give at least one")
         for name in value:
-            if not re.fullmatch(_NAME, name):
+            if not re.fullmatch(FOLDER_NAME, name):
                 raise ValueError(
                     f"{name!r} becomes the name of a folder; use letters, digits, '_', '-', '+' and '.' "
                     "(in a table: [study.models.NAME])"
@@ -219,6 +218,12 @@ def named_models(value: Any) -> Any:
     """Checkpoints and import paths, in a list, as tables with names; what is no list of such stays as it is."""
     entries = _named(value, _stem_of_model)
     return {name: _source_of(entry) for name, entry in entries.items()} if isinstance(entries, dict) else entries
+
+
+def named_structures(value: Any) -> Any:
+    """Files, in a list, as tables with names; what is no list of such stays as it is."""
+    entries = _named(value, structure_name)
+    return {name: _structure_of(entry) for name, entry in entries.items()} if isinstance(entries, dict) else entries
 
 
 def _named(value: Any, stem: Callable[[str, int], str]) -> Any:

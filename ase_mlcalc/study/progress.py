@@ -9,6 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.md.thermo import THERMO_FILE
 from ase_mlcalc.study.plan import PlannedRun
 from ase_mlcalc.study.summary import RunSummary
@@ -111,15 +112,20 @@ def describe(run: RunSummary) -> str:
 
 
 def steps_done(run: PlannedRun, folder: Path) -> int:
-    """How many time steps of a run are done, from the end of its thermo file."""
-    path = folder / run.folder / THERMO_FILE
+    """How many time steps of a run are done."""
+    return steps_of_job(run.job, folder / run.folder)
+
+
+def steps_of_job(job: MDJob, folder: Path) -> int:
+    """How many time steps of a job are done, from the end of its thermo file."""
+    path = folder / THERMO_FILE
     try:
         with open(path, "rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL))
             lines = file.read().decode("utf-8", errors="replace").split("\n")[:-1]
         stage, step = lines[-1].split(",")[:2]
         before = 0
-        for name, config in run.job.stages():
+        for name, config in job.stages():
             if name == stage:
                 return before + int(step)
             before += config.steps

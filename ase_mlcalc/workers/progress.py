@@ -61,7 +61,13 @@ class TaskProgress:
 
     def over(self, note: str = "") -> None:
         """One more task is over; `note` is what to say beside the count."""
-        self._done += 1
+        self.at(self._done + 1, note)
+
+    def at(self, done: int, note: str = "") -> None:
+        """So many are over."""
+        if done == self._done:
+            return
+        self._done = done
         state = "  ".join(part for part in (note, self._left()) if part)
         now = time.monotonic()
         if self._bar is not None:

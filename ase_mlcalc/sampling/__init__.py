@@ -1,0 +1,8 @@
+"""Structures worth labelling: molecular dynamics at several temperatures and densities, thinned to what differs."""
+
+from ase_mlcalc.sampling.config import SampleJob
+from ase_mlcalc.sampling.farthest import farthest_points
+from ase_mlcalc.sampling.run import sample
+from ase_mlcalc.sampling.summary import Sampled, SampledRun
+
+__all__ = ["SampleJob", "Sampled", "SampledRun", "farthest_points", "sample"]
