@@ -22,7 +22,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer bench-label venv clean
+.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer bench-label bench-learning-curve venv clean
 
 demo: venv
 	$(BIN)/ase-mlcalc demo --out "$(OUT)"
@@ -67,6 +67,10 @@ bench-direct-forces: venv
 
 bench-stress: venv
 	$(BIN)/python benchmarks/stress.py
+
+# errors against the number of training structures: the picture of docs/campaigns.md
+bench-learning-curve: venv
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning_curve.py
 
 # two worker processes against one, with the extra xtb
 bench-label: venv

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from ase_mlcalc import accelerate
+from ase_mlcalc.accelerate.engines import Kernel
 from ase_mlcalc.ensemble import Ensemble, derived_members, spread
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
-from ase_mlcalc.graph import Graph, describe_flat_cell, from_atoms, has_volume
+from ase_mlcalc.graph import Graph, describe_flat_cell, from_atoms, has_volume, refuse_overlaps
 from ase_mlcalc.model import Model, check_species, usable_device
-from ase_mlcalc.neighbors import NeighborList
+from ase_mlcalc.neighbors import NeighborList, cell_volume
 from ase_mlcalc.potential import Derived, Potential
-from ase_mlcalc.properties import SPECS, Properties
+from ase_mlcalc.properties import SPECS, VOIGT, Properties
 from ase_mlcalc.virials import DEFAULT_STRESS_DEFINITION, check_definition, definition_at_hand, virials
 
 
@@ -109,7 +109,11 @@ class MLCalculator(Calculator):
         """Of the last evaluation, where per-atom stress still has to be made from it."""
         self._skin: float | Literal["auto"] = skin
         self._neighbors = NeighborList(self.potential.cutoff, skin)
+        compiled = self.potential.compiled if isinstance(self.potential, Derived) else None
+        self.kernel = compiled if isinstance(compiled, Kernel) else None
+        """What evaluates structures without a graph of tensors, if something does."""
         self._device = self.potential.device
+        self._moving = "velocities" in self.potential.reads
         self._known: NDArray[np.integer] | None = None
         """Atomic numbers that were found to be known last."""
         self.implemented_properties = sorted(given | ({"free_energy"} if "energy" in given else set()))
@@ -121,8 +125,8 @@ class MLCalculator(Calculator):
         system_changes: list[str] = all_changes,
     ) -> None:
         """Evaluate the potential at the geometry of `atoms` unless its results are at hand."""
-        if atoms is not None and self.check_state(atoms):
-            self.atoms = atoms.copy()
+        if atoms is not None:
+            self._remember(atoms)
         if system_changes or not self.results:
             self.results, self.extras, self._graph = {}, {}, None
             self.results, self.extras, self._graph = self._evaluate(self._current_atoms())
@@ -144,12 +148,21 @@ class MLCalculator(Calculator):
             raise PropertyNotImplementedError(
                 f"no {name}: this potential predicts {', '.join(sorted(given))} only{direct}{instead}"
             )
-        return super().get_property(name, atoms, allow_calculation)
+        changes = [] if atoms is None else self.check_state(atoms)
+        if changes:
+            self.results = {}
+        if name not in self.results:
+            if not allow_calculation:
+                return None
+            self.calculate(atoms, [name], changes)
+        result = self.results[name]
+        return result.copy() if isinstance(result, np.ndarray) else result
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:  # noqa: ARG002  (ASE's signature)
         """What changed since the last evaluation, to the last bit; momenta count where the potential reads velocities.
 
-        Comparing with tolerance, as ASE does, takes longer than a small molecule's energy.
+        ASE asks four times in a step of molecular dynamics.  Comparing with tolerance, as it does itself, would take
+        longer than a small molecule's energy, and bytes are faster to compare than numbers.
         """
         if self.atoms is None:
             return list(all_changes)
@@ -160,10 +173,10 @@ class MLCalculator(Calculator):
             ("cell", before.cell.array, now.cell.array),
             ("pbc", before.pbc, now.pbc),
         ]
-        if "velocities" in self.potential.reads:
+        if self._moving:
             pairs.append(("momenta", before.get_momenta(), now.get_momenta()))
             pairs.append(("masses", before.get_masses(), now.get_masses()))
-        return [name for name, was, value in pairs if not np.array_equal(was, value)]
+        return [name for name, was, value in pairs if was.tobytes() != value.tobytes()]
 
     def reset(self) -> None:
         """Forget the results and all that came before: the next evaluation is that of a new calculator, bit by bit."""
@@ -180,6 +193,14 @@ class MLCalculator(Calculator):
         atoms = self._current_atoms()
         return np.full(len(atoms), atoms.get_volume())
 
+    def _remember(self, atoms: Atoms) -> None:
+        """Keep a copy of a structure; where only atoms moved, of their positions."""
+        changes = self.check_state(atoms)
+        if self.atoms is not None and changes == ["positions"]:
+            self.atoms.positions = atoms.positions
+        elif changes:
+            self.atoms = atoms.copy()
+
     def _current_atoms(self) -> Atoms:
         if self.atoms is None:
             raise StructureError("the calculator has not seen a structure; set atoms.calc and ask the atoms")
@@ -190,7 +211,10 @@ class MLCalculator(Calculator):
         if self._known is None or not np.array_equal(atoms.numbers, self._known):
             check_species(np.unique(atoms.numbers).tolist(), self.potential.species, "the potential")
             self._known = atoms.numbers.copy()
-        graph = from_atoms(atoms, self.potential.cutoff, self._neighbors)
+        if self.kernel is not None and self.stress_definition == self._at_hand:
+            self.evaluations += 1
+            return self._by_kernel(self.kernel, atoms), {}, None
+        graph = from_atoms(atoms, self.potential.cutoff, self._neighbors, wanted=self.potential.reads)
         if self._device.type != "cpu":
             graph = graph.to(self._device)
         with_stress = has_volume(atoms)
@@ -211,11 +235,36 @@ class MLCalculator(Calculator):
             extras.pop(name, None)
         return results, extras, graph
 
+    def _by_kernel(self, kernel: Kernel, atoms: Atoms) -> dict[str, Any]:
+        """Results without the way through graphs and tensors, which takes as long as a small molecule's energy."""
+        cell = atoms.cell.array
+        found = self._neighbors(atoms.positions, cell, atoms.pbc, shifts=False)
+        refuse_overlaps(found)
+        edges = (found.pairs.centers, found.pairs.neighbors, found.vectors)
+        results = kernel.of_structure(atoms.numbers, edges, cell_volume(cell))
+        # what is not finite in one atom is not in the sums either
+        for name in ("energy", "stress", "forces"):
+            if name in results:
+                _require_finite(name, results[name])
+        return {**results, "free_energy": results["energy"]}
+
     def _stresses_by_definition(self, graph: Graph) -> dict[str, Any]:
         """Symmetric part of the virials by the chosen definition, divided by the volume."""
         atomic = virials(self.potential, graph, self.stress_definition)
         stresses = 0.5 * (atomic + atomic.mT) / torch.linalg.det(graph.cell[0]).abs()
         return _ase_arrays(Properties(stresses=stresses), with_stress=True)
+
+
+def _require_finite(name: str, value: float | NDArray[np.float64]) -> None:
+    if not np.isfinite(value).all():
+        raise NumericalError(f"the potential gave NaN or Inf for {name}; is the structure far from its data?")
+
+
+_TO_VOIGT = np.zeros((9, 6))
+"""From nine components, row by row, to the six of the symmetric part."""
+for _k, (_a, _b) in enumerate(VOIGT):
+    _TO_VOIGT[3 * _a + _b, _k] += 0.5
+    _TO_VOIGT[3 * _b + _a, _k] += 0.5
 
 
 def definition_of(calculator: Calculator) -> str:
@@ -228,17 +277,17 @@ def definition_of(calculator: Calculator) -> str:
 def _ase_arrays(properties: Properties, *, with_stress: bool) -> dict[str, Any]:
     """Tensors to ASE's arrays; refuses NaN and Inf, which ASE's integrators would carry on with."""
     arrays: dict[str, Any] = {}
-    for name in sorted(properties.given()):
-        if name in ("stress", "stresses") and not with_stress:
+    for name in SPECS:
+        value = getattr(properties, name)
+        if value is None or (name in ("stress", "stresses") and not with_stress):
             continue
-        value = getattr(properties, name).detach().to("cpu", torch.float64).numpy()
-        if not np.isfinite(value).all():
-            raise NumericalError(f"the potential gave NaN or Inf for {name}; is the structure far from its data?")
+        value = value.detach().to("cpu", torch.float64).numpy()
+        _require_finite(name, value)
         if SPECS[name].components == (3, 3):
-            value = full_3x3_to_voigt_6_stress(value)
+            value = value.reshape(-1, 9) @ _TO_VOIGT
         if SPECS[name].per == "structure":
             value = value[0]
-        arrays[name] = float(value) if np.ndim(value) == 0 else value
+        arrays[name] = float(value) if value.ndim == 0 else value
     return arrays
 
 

@@ -68,7 +68,7 @@ def _part(graph: Graph, atoms: Tensor, edges: Tensor, row: Tensor) -> Graph:
         system=graph.system[atoms],
         centers=row[graph.centers[edges]],
         neighbors=row[graph.neighbors[edges]],
-        shifts=graph.shifts[edges],
+        shifts=None if graph.shifts is None else graph.shifts[edges],
         vectors=graph.vectors[edges],
         velocities=None if graph.velocities is None else graph.velocities[atoms],
         masses=None if graph.masses is None else graph.masses[atoms],

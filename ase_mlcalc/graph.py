@@ -1,5 +1,6 @@
 """From structures to tensors: the only place that knows i, j and S."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
@@ -9,7 +10,7 @@ from ase import Atoms
 from torch import Tensor
 
 from ase_mlcalc.errors import StructureError
-from ase_mlcalc.neighbors import NeighborList
+from ase_mlcalc.neighbors import NeighborList, Selection, cell_volume
 
 OVERLAP_ANGSTROM = 1e-3
 """Two atoms closer than this are taken as one atom entered twice."""
@@ -36,10 +37,10 @@ class Graph(NamedTuple):
     """(E,) i, ascending: messages are summed here."""
     neighbors: Tensor
     """(E,) j."""
-    shifts: Tensor
-    """(E, 3) S, whole cells crossed."""
     vectors: Tensor
     """(E, 3) Å, r_ij = r_j + S @ cell - r_i."""
+    shifts: Tensor | None = None
+    """(E, 3) S, whole cells crossed; ``None`` where nobody asked for them."""
     velocities: Tensor | None = None
     """(N, 3) Å per ASE time unit, so that m v² is in eV; ``None`` where no structure has momenta, NaN where one has
     none."""
@@ -64,7 +65,9 @@ class Graph(NamedTuple):
         return self._replace(**{name: field.to(device) for name, field in fields if field is not None})
 
 
-def from_atoms(atoms: Atoms, cutoff: float, neighbors: NeighborList | None = None) -> Graph:
+def from_atoms(
+    atoms: Atoms, cutoff: float, neighbors: NeighborList | None = None, *, wanted: frozenset[str] | None = None
+) -> Graph:
     """The graph of one structure.
 
     Parameters
@@ -74,6 +77,8 @@ def from_atoms(atoms: Atoms, cutoff: float, neighbors: NeighborList | None = Non
     cutoff : float, Å
     neighbors : NeighborList, optional
         A list with a skin that is kept between calls; its cutoff must be `cutoff`.
+    wanted : set of str, optional
+        Of ``velocities`` and ``shifts``, those that are looked at; default both.  The others are ``None``.
 
     Raises
     ------
@@ -84,18 +89,20 @@ def from_atoms(atoms: Atoms, cutoff: float, neighbors: NeighborList | None = Non
     if search.cutoff != float(cutoff):
         raise ValueError(f"the neighbour list was made for a cutoff of {search.cutoff} Å, not {cutoff} Å")
     cell = atoms.cell.array
-    pairs, vectors = search(atoms.positions, cell, atoms.pbc)
-    _refuse_overlaps(pairs.centers, pairs.neighbors, vectors)
-    moving = atoms.has("momenta")
+    shifts = wanted is None or "shifts" in wanted
+    found = search(atoms.positions, cell, atoms.pbc, shifts=shifts)
+    refuse_overlaps(found)
+    pairs = found.pairs
+    moving = (wanted is None or "velocities" in wanted) and atoms.has("momenta")
     return Graph(
         numbers=torch.from_numpy(atoms.numbers.astype(np.int64)),
         positions=torch.from_numpy(atoms.positions.copy()),
-        cell=torch.from_numpy(cell.copy())[None],
+        cell=torch.from_numpy(cell[None].copy()),
         system=torch.zeros(len(atoms), dtype=torch.int64),
         centers=torch.from_numpy(pairs.centers),
         neighbors=torch.from_numpy(pairs.neighbors),
-        shifts=torch.from_numpy(pairs.shifts.astype(np.float64)),
-        vectors=torch.from_numpy(vectors),
+        shifts=torch.from_numpy(pairs.shifts.astype(np.float64)) if shifts else None,
+        vectors=torch.from_numpy(found.vectors),
         velocities=torch.from_numpy(atoms.get_velocities()) if moving else None,
         masses=torch.from_numpy(atoms.get_masses()) if moving else None,
     )
@@ -103,24 +110,30 @@ def from_atoms(atoms: Atoms, cutoff: float, neighbors: NeighborList | None = Non
 
 def has_volume(atoms: Atoms) -> bool:
     """Whether the three cell vectors of a structure are independent, without which there is no stress."""
-    return bool(abs(np.linalg.det(atoms.cell.array)) > SMALLEST_VOLUME_A3)
+    return cell_volume(atoms.cell.array) > SMALLEST_VOLUME_A3
 
 
 def describe_flat_cell(atoms: Atoms) -> str:
     """What is wrong with the cell of a structure without a volume, for messages."""
     cell = atoms.cell.array
-    return f"this one has rank {np.linalg.matrix_rank(cell)} and spans {abs(np.linalg.det(cell)):.1g} Å³"
+    return f"this one has rank {np.linalg.matrix_rank(cell)} and spans {cell_volume(cell):.1g} Å³"
 
 
-def _refuse_overlaps(centers: np.ndarray, neighbors: np.ndarray, vectors: np.ndarray) -> None:
-    if len(vectors) == 0:
+def refuse_overlaps(found: Selection) -> None:
+    """Two atoms on one spot are a mistake and not a structure.
+
+    Raises
+    ------
+    StructureError
+        There are such.
+    """
+    if found.shortest < 0:
         return
-    squared = np.einsum("pc,pc->p", vectors, vectors)
-    closest = int(squared.argmin())
-    if squared[closest] < OVERLAP_ANGSTROM**2:
+    distance = math.hypot(*found.vectors[found.shortest].tolist())
+    if distance < OVERLAP_ANGSTROM:
+        i, j = found.pairs.centers[found.shortest], found.pairs.neighbors[found.shortest]
         raise StructureError(
-            f"atoms {centers[closest]} and {neighbors[closest]} are {np.sqrt(squared[closest]):.1e} Å apart; "
-            "remove the duplicate atom (or the doubled periodic image)"
+            f"atoms {i} and {j} are {distance:.1e} Å apart; remove the duplicate atom (or the doubled periodic image)"
         )
 
 
@@ -139,11 +152,16 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         system=torch.cat([g.system + b for g, b in zip(graphs, structures, strict=True)]),
         centers=torch.cat([g.centers + n for g, n in zip(graphs, atoms, strict=True)]),
         neighbors=torch.cat([g.neighbors + n for g, n in zip(graphs, atoms, strict=True)]),
-        shifts=torch.cat([g.shifts for g in graphs]),
+        shifts=_all_or_none([g.shifts for g in graphs]),
         vectors=torch.cat([g.vectors for g in graphs]),
         velocities=_joined([g.velocities for g in graphs], [g.positions for g in graphs]),
         masses=_joined([g.masses for g in graphs], [g.positions[:, 0] for g in graphs]),
     )
+
+
+def _all_or_none(parts: Sequence[Tensor | None]) -> Tensor | None:
+    given = [part for part in parts if part is not None]
+    return torch.cat(given) if len(given) == len(parts) else None
 
 
 def _joined(parts: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor | None:

@@ -6,7 +6,7 @@ are the same.
 
 import math
 import time
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from ase.geometry import complete_cell
@@ -35,6 +35,31 @@ class Pairs(NamedTuple):
         return positions[self.neighbors] - positions[self.centers] + self.shifts @ cell
 
 
+class Selection(NamedTuple):
+    """The pairs within a cutoff at some positions."""
+
+    pairs: Pairs
+    vectors: NDArray[np.float64]
+    """(E, 3) Å, r_ij."""
+    shortest: int
+    """Number of the shortest pair; -1 if there is none."""
+
+
+class _Candidates(Protocol):
+    """Pairs within some distance when they were searched, from which those within the cutoff are taken."""
+
+    def within(
+        self,
+        positions: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        cutoff: float,
+        crossed: NDArray[np.int64] | None,
+        *,
+        shifts: bool,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.float64], int]:
+        """See `native.pairs.Candidates.within`."""
+
+
 def find_pairs(
     positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
 ) -> Pairs:
@@ -53,6 +78,13 @@ def find_pairs(
     StructureError
         No atoms, positions that are not finite, or a periodic direction without a lattice vector.
     """
+    candidates = _search(positions, cell, pbc, float(cutoff))
+    return _select(candidates, positions, cell, float(cutoff)).pairs
+
+
+def _search(
+    positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
+) -> _Candidates:
     if len(positions) == 0:
         raise StructureError("the structure has no atoms; give at least one")
     if not np.isfinite(positions).all():
@@ -61,26 +93,58 @@ def find_pairs(
     if not np.isfinite(cell).all():
         raise StructureError(f"the cell holds NaN or Inf: {cell.tolist()}")
     box, inside = _closed_box(positions, cell, pbc, cutoff)
-    wide = float(cutoff) + 1e-9  # what lies at the cutoff is in or out by its vector as `Pairs.vectors` has it
-    if native.available():
-        pairs = Pairs(*native.search(inside, box, pbc, wide))
-    else:
-        i, j, shifts = neighbour_list("ijS", cutoff=wide, positions=inside, cell=box, pbc=pbc)
+    wide = cutoff + 1e-9  # what lies at the cutoff is in or out by its vector as `Pairs.vectors` has it
+    return (native.Candidates if native.available() else _ByMatscipy)(inside, box, pbc, wide)
+
+
+def _select(
+    candidates: _Candidates,
+    positions: NDArray[np.float64],
+    cell: NDArray[np.float64],
+    cutoff: float,
+    crossed: NDArray[np.int64] | None = None,
+    *,
+    shifts: bool = True,
+) -> Selection:
+    i, j, whole, vectors, shortest = candidates.within(positions, cell, cutoff, crossed, shifts=shifts)
+    return Selection(Pairs(i, j, np.empty((0, 3), dtype=np.int64) if whole is None else whole), vectors, shortest)
+
+
+class _ByMatscipy:
+    """`native.pairs.Candidates` where there is no compiler."""
+
+    def __init__(
+        self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
+    ) -> None:
+        i, j, shifts = neighbour_list("ijS", cutoff=cutoff, positions=positions, cell=cell, pbc=pbc)
         order = np.lexsort((*shifts.T[::-1], j, i))
-        pairs = Pairs(*(field[order].astype(np.int64) for field in (i, j, shifts)))
-    return pairs_within(pairs, positions, cell, float(cutoff))[0]
+        self._pairs = Pairs(*(field[order].astype(np.int64) for field in (i, j, shifts)))
+
+    def within(
+        self,
+        positions: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        cutoff: float,
+        crossed: NDArray[np.int64] | None,
+        *,
+        shifts: bool,  # noqa: ARG002  (they are there)
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.float64], int]:
+        """See there."""
+        pairs = self._pairs
+        if crossed is not None:
+            pairs = pairs._replace(shifts=pairs.shifts + crossed[pairs.centers] - crossed[pairs.neighbors])
+        vectors = pairs.vectors(positions, cell)
+        squares = np.einsum("pc,pc->p", vectors, vectors)
+        inside = squares < cutoff**2
+        i, j, whole = (field[inside] for field in pairs)
+        return i, j, whole, vectors[inside], int(squares[inside].argmin()) if inside.any() else -1
 
 
-def pairs_within(
-    pairs: Pairs, positions: NDArray[np.float64], cell: NDArray[np.float64], cutoff: float
-) -> tuple[Pairs, NDArray[np.float64]]:
-    """Those of the pairs that are closer than the cutoff at these positions, and their vectors (E, 3) in Å."""
-    if native.available():
-        chosen, vectors = native.within(pairs, positions, cell, cutoff)
-        return Pairs(*chosen), vectors
-    vectors = pairs.vectors(positions, cell)
-    inside = np.einsum("pc,pc->p", vectors, vectors) < cutoff**2
-    return Pairs(*(field[inside] for field in pairs)), vectors[inside]
+def cell_volume(cell: NDArray[np.float64]) -> float:
+    """Å³ that three vectors span; for one cell some ten times as fast as numpy's determinant."""
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = cell.tolist()
+    volume: float = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+    return abs(volume)
 
 
 def _closed_box(
@@ -91,7 +155,7 @@ def _closed_box(
     matscipy needs a regular cell, and divides it into a grid: time and memory grow with its volume.
     """
     if pbc.all():
-        if abs(np.linalg.det(cell)) < 1e-12:
+        if cell_volume(cell) < 1e-12:
             raise StructureError(
                 f"a fully periodic structure needs three independent cell vectors, got {cell.tolist()}"
             )
@@ -172,63 +236,72 @@ class NeighborList:
         self.builds = 0
         """How often the pairs were searched anew."""
         self._reference: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]] | None = None
-        self._wide: Pairs | None = None
+        """Positions, cell and boundaries of the last search."""
+        self._crossed: NDArray[np.int64] | None = None
+        """Whole cells (N, 3) that each atom was wrapped by since then; ``None`` if none was."""
+        self._candidates: _Candidates | None = None
         self._calls, self._search_s, self._select_s = 0, 0.0, 0.0
         """Since the last search: how many, how long it took, and the shortest selection."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_candidates": None}  # a copy searches anew
+
     def __call__(
-        self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]
-    ) -> tuple[Pairs, NDArray[np.float64]]:
-        """Pairs within the cutoff and their vectors (E, 3) in Å."""
-        if self.skin == 0.0:
-            self.builds += 1
-            pairs = find_pairs(positions, cell, pbc, self.cutoff)
-            return pairs, pairs.vectors(positions, cell)
-        crossed = self._still_valid(positions, cell, pbc)
-        if crossed is None:
-            if self.tuned and self._calls > 1:
-                self.skin = best_skin(self.cutoff, self.skin, self._calls, self._search_s, self._select_s)
-            begin = time.perf_counter()
-            self._wide = find_pairs(positions, cell, pbc, self.cutoff + self.skin)
-            self._calls, self._search_s, self._select_s = 0, time.perf_counter() - begin, math.inf
-            self._reference = (positions.copy(), cell.copy(), pbc.copy())
-            self.builds += 1
-            wide = self._wide
+        self,
+        positions: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        pbc: NDArray[np.bool_],
+        *,
+        shifts: bool = True,
+    ) -> Selection:
+        """Pairs within the cutoff and their vectors; without `shifts` these are left empty, which takes less time."""
+        crossed = None
+        if self._candidates is None or self.skin == 0.0 or not self._still_valid(positions, cell, pbc):
+            self._search(positions, cell, pbc)
         else:
-            assert self._wide is not None
-            wide = self._wide
-            if crossed.any():
-                wide = wide._replace(shifts=wide.shifts + crossed[wide.centers] - crossed[wide.neighbors])
+            crossed = self._crossed
+        assert self._candidates is not None
         begin = time.perf_counter()
-        chosen = pairs_within(wide, positions, cell, self.cutoff)
+        chosen = _select(self._candidates, positions, cell, self.cutoff, crossed, shifts=shifts)
         self._calls += 1
         self._select_s = min(self._select_s, time.perf_counter() - begin)
         return chosen
 
-    def _still_valid(
-        self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]
-    ) -> NDArray[np.int64] | None:
-        """Whole cells (N, 3) that each atom was wrapped by since the search, or ``None`` if a new one is due."""
-        if self._reference is None or not (np.isfinite(positions).all() and np.isfinite(cell).all()):
-            return None  # the search says what is wrong
+    def _search(self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> None:
+        if self.tuned and self._calls > 1:
+            self.skin = best_skin(self.cutoff, self.skin, self._calls, self._search_s, self._select_s)
+        begin = time.perf_counter()
+        self._candidates = _search(positions, cell, pbc, self.cutoff + self.skin)
+        self._calls, self._search_s, self._select_s = 0, time.perf_counter() - begin, math.inf
+        self._reference = (positions.copy(), cell.copy(), pbc.copy())
+        self.builds += 1
+
+    def _still_valid(self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> bool:
+        """Whether no other pair can be within the cutoff; notes by how many whole cells atoms were moved since."""
+        if self._reference is None:
+            return False
         old_positions, old_cell, old_pbc = self._reference
-        if positions.shape != old_positions.shape or (pbc != old_pbc).any():
-            return None
+        if positions.shape != old_positions.shape or pbc.tobytes() != old_pbc.tobytes():
+            return False
         smallest_stretch = 1.0
         mapped = old_positions
-        if (cell != old_cell).any():
-            if abs(np.linalg.det(cell)) < 1e-12 or abs(np.linalg.det(old_cell)) < 1e-12:
-                return None
+        if cell.tobytes() != old_cell.tobytes():
+            if not np.isfinite(cell).all() or min(cell_volume(cell), cell_volume(old_cell)) < 1e-12:
+                return False
             affine = np.linalg.solve(old_cell, cell)
             smallest_stretch = float(np.linalg.svd(affine, compute_uv=False).min())
             mapped = old_positions @ affine
         displacement = positions - mapped
-        crossed = np.zeros(positions.shape, dtype=np.int64)
-        if pbc.any() and abs(displacement).max() > self.skin:
+        self._crossed = None
+        moved = _longest(displacement)
+        if not math.isfinite(moved):
+            return False  # the search says what is wrong
+        if moved > self.skin and pbc.any():  # maybe into another image of the cell
             box = complete_cell(np.where(pbc[:, None], cell, 0.0))
-            crossed = np.where(pbc, np.rint(displacement @ np.linalg.inv(box)), 0.0).astype(np.int64)
-            displacement = displacement - crossed @ np.where(pbc[:, None], cell, 0.0)
-        moved = float(np.sqrt(np.einsum("nc,nc->n", displacement, displacement).max()))
-        if smallest_stretch * (self.cutoff + self.skin) - 2 * moved < self.cutoff:
-            return None
-        return crossed
+            self._crossed = np.where(pbc, np.rint(displacement @ np.linalg.inv(box)), 0.0).astype(np.int64)
+            moved = _longest(displacement - self._crossed @ np.where(pbc[:, None], cell, 0.0))
+        return smallest_stretch * (self.cutoff + self.skin) - 2 * moved >= self.cutoff
+
+
+def _longest(vectors: NDArray[np.float64]) -> float:
+    return math.sqrt(np.einsum("nc,nc->n", vectors, vectors).max())

@@ -51,13 +51,13 @@ SPECS: dict[str, PropertySpec] = {
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """Components of a symmetric tensor in ASE's order, xx yy zz yz xz xy."""
-_FROM_VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
+FROM_VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
 """Where the nine components of the full tensor are among the six."""
 
 
 def from_voigt(components_nk: Tensor) -> Tensor:
     """(N, 6) in the order xx yy zz yz xz xy to (N, 3, 3)."""
-    order = torch.tensor(_FROM_VOIGT, device=components_nk.device)
+    order = torch.tensor(FROM_VOIGT, device=components_nk.device)
     return components_nk.index_select(1, order).view(-1, 3, 3)
 
 

@@ -361,7 +361,7 @@ def test_nan_from_a_model_is_refused():
 
         atoms = molecule("H2O")
         atoms.calc = MLCalculator(Broken(ModelConfig()))
-        with pytest.raises(NumericalError, match="NaN or Inf for energies"):
+        with pytest.raises(NumericalError, match="NaN or Inf for energy"):
             atoms.get_potential_energy()
         assert not atoms.calc.results
 

@@ -108,7 +108,12 @@ def test_gaps_near_the_cutoff_are_kept():
 
 
 def assert_skin_is_exact(kept: NeighborList, positions, cell, pbc) -> None:
-    pairs, vectors = kept(positions, cell, pbc)
+    pairs, vectors, shortest = kept(positions, cell, pbc)
+    lengths = np.linalg.norm(vectors, axis=1)
+    assert (shortest == -1) if len(lengths) == 0 else (lengths[shortest] == lengths.min())
+    without = kept(positions, cell, pbc, shifts=False)
+    assert without.pairs.shifts.shape == (0, 3)
+    np.testing.assert_array_equal(without.vectors, vectors)
     fresh = find_pairs(positions, cell, pbc, kept.cutoff)
     assert as_set(pairs, vectors) == as_set(fresh, fresh.vectors(positions, cell))
     assert (np.diff(pairs.centers) >= 0).all()
@@ -151,9 +156,9 @@ def test_search_is_due_when_a_pair_could_have_come_in():
     """Two atoms approach each other from just outside the skin, each by a little more than half of it."""
     positions = np.array([[0.0, 0, 0], [5.61, 0, 0]])
     kept = NeighborList(5.0, skin=0.6)
-    assert len(kept(positions, np.zeros((3, 3)), OPEN)[1]) == 0
+    assert len(kept(positions, np.zeros((3, 3)), OPEN).vectors) == 0
     positions += np.array([[0.31, 0, 0], [-0.31, 0, 0]])
-    assert len(kept(positions, np.zeros((3, 3)), OPEN)[1]) == 2
+    assert len(kept(positions, np.zeros((3, 3)), OPEN).vectors) == 2
     assert kept.builds == 2
 
 
@@ -232,7 +237,7 @@ def test_negative_skin_is_refused():
 
 @pytest.mark.skipif(not native.available(), reason="needs a C++ compiler")
 @pytest.mark.parametrize("pbc", [OPEN, SLAB, WIRE, BULK], ids=["open", "slab", "wire", "bulk"])
-@pytest.mark.parametrize("size", [(1, 1, 1), (3, 1, 1), (4, 3, 3)])
+@pytest.mark.parametrize("size", [(1, 1, 1), (3, 1, 1), (4, 3, 3), (12, 9, 9)])  # the last one by several threads
 def test_both_searches_find_the_same_pairs_in_the_same_order(monkeypatch, pbc, size):
     rng = np.random.default_rng(5)
     atoms = bulk("Cu", "fcc", a=3.6) * size  # a skewed primitive cell
@@ -264,8 +269,8 @@ def test_a_tuned_skin_is_exact_and_moves_where_it_should():
     tuned, plain = NeighborList(5.0, "auto"), NeighborList(5.0)
     for _ in range(60):
         atoms.positions += 0.02 * rng.standard_normal(atoms.positions.shape)
-        found, vectors = tuned(atoms.positions, atoms.cell.array, atoms.pbc)
-        fresh, expected = plain(atoms.positions, atoms.cell.array, atoms.pbc)
+        found, vectors, _ = tuned(atoms.positions, atoms.cell.array, atoms.pbc)
+        fresh, expected, _ = plain(atoms.positions, atoms.cell.array, atoms.pbc)
         for mine, other in zip((*found, vectors), (*fresh, expected), strict=True):
             np.testing.assert_array_equal(mine, other)
     assert tuned.builds > 2

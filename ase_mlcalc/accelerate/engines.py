@@ -5,11 +5,12 @@ engine of the list that takes a potential is the one that is used.
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ase_mlcalc.accelerate import aot, native
 from ase_mlcalc.accelerate.inputs import checked_inputs
@@ -64,6 +65,10 @@ class Kernel:
         if not self._known[graph.numbers.numpy()].all():
             raise SpeciesError("the structure has elements that the model does not know")
         return self._evaluate(graph)
+
+    def of_structure(self, numbers: NDArray[np.int64], edges: Sequence[NDArray[Any]], volume: float) -> dict[str, Any]:
+        """See `native.NativeEquivariant.of_structure`."""
+        return self._evaluate.of_structure(numbers, edges, volume)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing in it changes

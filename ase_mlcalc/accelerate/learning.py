@@ -76,10 +76,11 @@ class _Evaluation(torch.autograd.Function):
         own = kernels.row[graph.numbers.numpy()]
         n = len(own)
         species = np.concatenate([own, np.arange(len(kernels.model.config.species))])
+        edges = edges_of(graph)
         evaluate = Evaluation(kernels.evaluation, kernels.model)
-        energies, _forces, _virials, slopes = evaluate(species, graph, with_slopes=True)
+        energies, _forces, _virials, slopes = evaluate(species, edges, with_slopes=True)
         ctx.kernels, ctx.n_atoms = kernels, n
-        ctx.arrays, ctx.weights = [species, *edges_of(graph)], flat_weights(kernels.model)
+        ctx.arrays, ctx.weights = [species, *edges], flat_weights(kernels.model)
         return torch.from_numpy(energies[:n] - energies[n:][own]), torch.from_numpy(slopes)
 
     @staticmethod

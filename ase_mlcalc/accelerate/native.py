@@ -7,7 +7,7 @@ compare with.
 
 import ctypes
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,10 @@ from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph
 from ase_mlcalc.model import Model
 from ase_mlcalc.models.equivariant import Equivariant
 from ase_mlcalc.native.build import library
+from ase_mlcalc.neighbors import cell_volume
 from ase_mlcalc.nn.equivariant import AtomBlock
 from ase_mlcalc.potential import Baseline, isolated_energies
-from ase_mlcalc.properties import Properties
+from ase_mlcalc.properties import FROM_VOIGT, Properties
 
 VECTOR_BYTES = (64, 32, 16)
 """Widths of vectors that the kernel knows, from the widest; channels have to be whole vectors."""
@@ -76,23 +77,23 @@ class Evaluation:
             self._lib.equivariant_destroy(self._handle)
 
     def __call__(
-        self, species: NDArray[np.int64], graph: Graph, *, with_slopes: bool = False
+        self, species: NDArray[np.int64], edges: Sequence[NDArray[Any]], *, with_slopes: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
         """Energies (N,), forces (N, 3), virials (N, 6) and, if asked for, gradients of edges (E, 3).
 
-        In the unit of the model; `species` are rows of elements, and may go on behind the atoms of the graph with atoms
-        that have no edges.
+        In the unit of the model; `species` are rows of elements, and may go on behind the atoms that the `edges` (see
+        `edges_of`) belong to with atoms that have none.
         """
-        n, n_edges = len(species), graph.centers.shape[0]
+        n, n_edges = len(species), len(edges[0])
         energies, forces, virials = np.empty(n), np.empty((n, 3)), np.empty((n, 6))
         slopes = np.empty((n_edges, 3)) if with_slopes else None
-        arrays = [species, *edges_of(graph)]
         with self._lock:
             status = self._lib.equivariant_evaluate(
                 self._handle,
                 n,
                 n_edges,
-                *(array.ctypes.data for array in arrays),
+                species.ctypes.data,
+                *[array.ctypes.data for array in edges],
                 threads_for(n),
                 energies.ctypes.data,
                 None if slopes is None else slopes.ctypes.data,
@@ -133,42 +134,40 @@ class NativeEquivariant:
         self._scale = baseline.energy_scale
         self._row = rows_of_species(model)
         self._isolated = isolated
-        self._reference = np.array([baseline.species_energy.get(z, 0.0) for z in range(119)])
+        self._reference = np.array([baseline.species_energy.get(z, 0.0) for z in model.config.species])
 
     def __call__(self, graph: Graph) -> Properties:
         """All structures of a graph whose edges have their twins, as those of `graph.from_atoms` do."""
-        numbers = graph.numbers.numpy()
-        species = self._row[numbers]
-        energies, forces, virials, _ = self._evaluate(species, graph)
-        own = (energies - self._isolated[species]) * self._scale
-        return self._properties(graph, own, self._reference[numbers], forces * self._scale, virials * self._scale)
-
-    def _properties(
-        self,
-        graph: Graph,
-        own: NDArray[np.float64],
-        reference: NDArray[np.float64],
-        forces: NDArray[np.float64],
-        virials: NDArray[np.float64],
-    ) -> Properties:
-        volumes = np.abs(np.linalg.det(graph.cell.numpy()))
+        own, reference, forces, virials = self._of_atoms(graph.numbers.numpy(), edges_of(graph))
+        volumes = np.array([cell_volume(cell) for cell in graph.cell.numpy()])
         volumes[volumes <= SMALLEST_VOLUME_A3] = np.nan
-        if len(volumes) == 1:
-            energy = np.array([own.sum() + reference.sum()])
-            total = virials.sum(axis=0)[None]
-            stresses = virials / volumes[0]
-        else:
-            system = graph.system.numpy()
-            energy = np.bincount(system, own, len(volumes)) + np.bincount(system, reference, len(volumes))
-            total = np.stack([np.bincount(system, column, len(volumes)) for column in virials.T], axis=1)
-            stresses = virials / volumes[system][:, None]
+        system = graph.system.numpy()
+        total = np.stack([np.bincount(system, column, len(volumes)) for column in virials.T], axis=1)
         return Properties(
-            energy=torch.from_numpy(energy),
+            energy=torch.from_numpy(sum(np.bincount(system, part, len(volumes)) for part in (own, reference))),
             energies=torch.from_numpy(own + reference),
             forces=torch.from_numpy(forces),
             stress=_full(total / volumes[:, None]),
-            stresses=_full(stresses),
+            stresses=_full(virials / volumes[system][:, None]),
         )
+
+    def of_structure(self, numbers: NDArray[np.int64], edges: Sequence[NDArray[Any]], volume: float) -> dict[str, Any]:
+        """Results for one structure under ASE's names, stress in Voigt order and left out without a volume (Å³)."""
+        own, reference, forces, virials = self._of_atoms(numbers, edges)
+        results = {"energy": float(own.sum() + reference.sum()), "energies": own + reference, "forces": forces}
+        if volume > SMALLEST_VOLUME_A3:
+            stresses = virials / volume
+            results |= {"stress": stresses.sum(axis=0), "stresses": stresses}
+        return results
+
+    def _of_atoms(self, numbers: NDArray[np.int64], edges: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], ...]:
+        """Energies (N,) above references, these (N,), both eV, forces (N, 3) eV/Å and virials (N, 6) eV."""
+        species = self._row[numbers]
+        energies, forces, virials, _ = self._evaluate(species, edges)
+        forces *= self._scale
+        virials *= self._scale
+        # small and large numbers apart: their sums keep more digits
+        return (energies - self._isolated[species]) * self._scale, self._reference[species], forces, virials
 
 
 def kernel(source: str, model: Equivariant) -> ctypes.CDLL:
@@ -245,4 +244,4 @@ def edges_of(graph: Graph) -> list[NDArray[Any]]:
 
 
 def _full(voigt: NDArray[np.float64]) -> Tensor:
-    return torch.from_numpy(voigt[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]])
+    return torch.from_numpy(voigt.take(FROM_VOIGT, axis=1).reshape(-1, 3, 3))

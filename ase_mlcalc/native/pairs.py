@@ -4,12 +4,13 @@ import ctypes
 from functools import cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ase_mlcalc.native.build import NoCompilerError, library
 
-Triple = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-"""Centres (E,), neighbours (E,) and shifts (E, 3) of directed pairs."""
+ATOMS_PER_THREAD = 256
+"""A thread that searches fewer takes longer to wake than it saves."""
 
 
 @cache
@@ -19,11 +20,13 @@ def _library() -> ctypes.CDLL | None:
     except NoCompilerError:
         return None
     pointer, count = ctypes.c_void_p, ctypes.c_int64
-    lib.pairs_search.argtypes = [count, pointer, pointer, pointer, pointer, ctypes.c_double, pointer]
+    lib.pairs_search.argtypes = [count, *[pointer] * 4, ctypes.c_double, ctypes.c_int]
     lib.pairs_search.restype = pointer
-    lib.pairs_take.argtypes = [pointer] * 4
-    lib.pairs_take.restype = None
-    lib.pairs_within.argtypes = [count, *[pointer] * 5, ctypes.c_double, *[pointer] * 4]
+    lib.pairs_forget.argtypes = [pointer]
+    lib.pairs_forget.restype = None
+    lib.pairs_count.argtypes = [pointer]
+    lib.pairs_count.restype = count
+    lib.pairs_within.argtypes = [pointer, count, pointer, pointer, ctypes.c_double, *[pointer] * 6]
     lib.pairs_within.restype = count
     return lib
 
@@ -33,8 +36,8 @@ def available() -> bool:
     return _library() is not None
 
 
-def search(positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float) -> Triple:
-    """All pairs closer than the cutoff, sorted by centre, neighbour and shift.
+class Candidates:
+    """All pairs within a distance, as they were found; those within a shorter one can be selected again and again.
 
     Parameters
     ----------
@@ -45,47 +48,64 @@ def search(positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArr
     pbc : (3,)
     cutoff : float, Å
     """
-    lib = _library()
-    assert lib is not None
-    positions, cell = np.ascontiguousarray(positions), np.ascontiguousarray(cell)
-    inverse = np.ascontiguousarray(np.linalg.inv(cell))
-    periodic = np.ascontiguousarray(pbc, dtype=np.uint8)
-    n_pairs = ctypes.c_int64()
-    handle = lib.pairs_search(
-        len(positions),
-        positions.ctypes.data,
-        cell.ctypes.data,
-        inverse.ctypes.data,
-        periodic.ctypes.data,
-        cutoff,
-        ctypes.addressof(n_pairs),
-    )
-    if not handle:
-        raise MemoryError(f"the neighbour list of {len(positions)} atoms does not fit into memory")
-    centers, neighbors, shifts = _blank(n_pairs.value)
-    lib.pairs_take(handle, centers.ctypes.data, neighbors.ctypes.data, shifts.ctypes.data)
-    return centers, neighbors, shifts
 
+    def __init__(
+        self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
+    ) -> None:
+        lib = _library()
+        assert lib is not None
+        self._lib, self._n_atoms = lib, len(positions)
+        positions, cell = np.ascontiguousarray(positions), np.ascontiguousarray(cell)
+        inverse = np.ascontiguousarray(np.linalg.inv(cell))
+        periodic = np.ascontiguousarray(pbc, dtype=np.uint8)
+        self._handle = lib.pairs_search(
+            self._n_atoms,
+            positions.ctypes.data,
+            cell.ctypes.data,
+            inverse.ctypes.data,
+            periodic.ctypes.data,
+            cutoff,
+            max(1, min(torch.get_num_threads(), self._n_atoms // ATOMS_PER_THREAD)),
+        )
+        if not self._handle:
+            raise MemoryError(f"the neighbour list of {self._n_atoms} atoms does not fit into memory")
+        self._count: int = lib.pairs_count(self._handle)
 
-def within(
-    pairs: Triple, positions: NDArray[np.float64], cell: NDArray[np.float64], cutoff: float
-) -> tuple[Triple, NDArray[np.float64]]:
-    """Those of the pairs that are within the cutoff at these positions, and their vectors (E, 3) in Å."""
-    lib = _library()
-    assert lib is not None
-    positions, cell = np.ascontiguousarray(positions), np.ascontiguousarray(cell)
-    centers, neighbors, shifts = _blank(len(pairs[0]))
-    vectors = np.empty((len(centers), 3))
-    n = lib.pairs_within(
-        len(pairs[0]),
-        *(array.ctypes.data for array in pairs),
-        positions.ctypes.data,
-        cell.ctypes.data,
-        cutoff,
-        *(array.ctypes.data for array in (centers, neighbors, shifts, vectors)),
-    )
-    return (centers[:n], neighbors[:n], shifts[:n]), vectors[:n]
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._lib.pairs_forget(self._handle)
 
+    def within(
+        self,
+        positions: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        cutoff: float,
+        crossed: NDArray[np.int64] | None,
+        *,
+        shifts: bool,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.float64], int]:
+        """Centres (E,), neighbours (E,), shifts (E, 3) if wanted, and vectors (E, 3) in Å of what is within the cutoff.
 
-def _blank(n: int) -> Triple:
-    return np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64), np.empty((n, 3), dtype=np.int64)
+        Sorted by centre, neighbour and shift.  Last comes the number of the shortest pair, -1 if there is none.
+        `crossed` (N, 3): whole cells by which atoms were moved since the search.
+        """
+        positions, cell = np.ascontiguousarray(positions), np.ascontiguousarray(cell)
+        moved = None if crossed is None else np.ascontiguousarray(crossed)
+        i, j = np.empty(self._count, dtype=np.int64), np.empty(self._count, dtype=np.int64)
+        vectors = np.empty((self._count, 3))
+        whole = np.empty((self._count, 3), dtype=np.int64) if shifts else None
+        shortest = ctypes.c_int64()
+        n = self._lib.pairs_within(
+            self._handle,
+            self._n_atoms,
+            positions.ctypes.data,
+            cell.ctypes.data,
+            cutoff,
+            None if moved is None else moved.ctypes.data,
+            i.ctypes.data,
+            j.ctypes.data,
+            None if whole is None else whole.ctypes.data,
+            vectors.ctypes.data,
+            ctypes.addressof(shortest),
+        )
+        return i[:n], j[:n], None if whole is None else whole[:n], vectors[:n], shortest.value

@@ -85,6 +85,7 @@ def find_edges(calc: Calculator, atoms: Atoms) -> Edges:
     check_species(np.unique(atoms.numbers).tolist(), potential.species, "the potential")
     graph = from_atoms(atoms, potential.cutoff).to(potential.device)
     gradient = _gradient(potential, graph)
+    assert graph.shifts is not None  # all that can be asked for is there
     return Edges(
         graph.centers.cpu().numpy(),
         graph.neighbors.cpu().numpy(),

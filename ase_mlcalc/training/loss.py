@@ -53,7 +53,9 @@ class Loss(NamedTuple):
     norm: Norm = "l2"
     huber_delta: float = 0.02
 
-    def __call__(self, prediction: Properties, labels: Properties, system: Tensor) -> Tensor:
+    def __call__(
+        self, prediction: Properties, labels: Properties, system: Tensor, items: Mapping[str, int] | None = None
+    ) -> Tensor:
         """The loss of a batch, dimensionless.
 
         Parameters
@@ -62,6 +64,8 @@ class Loss(NamedTuple):
             B structures with N atoms; labels are ``None`` or NaN where there are none.
         system : (N,)
             Structure of each atom.
+        items : mapping of property to int, optional
+            Labelled items M_k of the whole batch, where this is a part of it; the sum over all parts is then its loss.
 
         Returns
         -------
@@ -76,12 +80,15 @@ class Loss(NamedTuple):
             error = (predicted - label) / self.scales[name]
             if name == "energy":
                 error = error / torch.bincount(system, minlength=len(label))
-            total = total + weight * self._mean_penalty(error.reshape(len(label), -1), label.reshape(len(label), -1))
+            count = None if items is None else items[name]
+            total = total + weight * self._mean_penalty(
+                error.reshape(len(label), -1), label.reshape(len(label), -1), count
+            )
         return total
 
-    def _mean_penalty(self, error_mk: Tensor, label_mk: Tensor) -> Tensor:
-        """Mean over the labelled items m of a function of their K error components."""
-        labelled_m = ~label_mk.isnan().any(dim=1)
+    def _mean_penalty(self, error_mk: Tensor, label_mk: Tensor, count: int | None) -> Tensor:
+        """Mean over the labelled items m, or so many, of a function of their K error components."""
+        labelled_m = _labelled(label_mk)
         error_mk = torch.where(labelled_m[:, None], error_mk, 0.0)  # before the norm: NaN times zero is NaN
         if self.norm == "l2":
             penalty_m = torch.linalg.vector_norm(error_mk, dim=1)  # its gradient at zero is zero
@@ -91,7 +98,19 @@ class Loss(NamedTuple):
             penalty_m = torch.nn.functional.huber_loss(
                 error_mk, torch.zeros_like(error_mk), reduction="none", delta=self.huber_delta
             ).mean(dim=1)
-        return penalty_m.sum() / labelled_m.sum().clamp(min=1)
+        return penalty_m.sum() / (labelled_m.sum().clamp(min=1) if count is None else max(1, count))
+
+    def items(self, labels: Properties) -> dict[str, int]:
+        """How many labelled items of each property of the loss there are."""
+        found = {}
+        for name in self.weights:
+            label = getattr(labels, name)
+            found[name] = 0 if label is None else int(_labelled(label.reshape(len(label), -1)).sum())
+        return found
+
+
+def _labelled(label_mk: Tensor) -> Tensor:
+    return ~label_mk.isnan().any(dim=1)
 
 
 def make_loss(config: LossConfig, outputs: frozenset[str], frames: Sequence[Frame], baseline: Baseline) -> Loss:

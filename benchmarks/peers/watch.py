@@ -38,13 +38,13 @@ def of_module(module: torch.nn.Module, device: str) -> Callable[[], float]:
     return watch.seconds
 
 
-def of_function(function: Callable[[Any], Any], device: str) -> tuple[Callable[[Any], Any], Callable[[], float]]:
+def of_function(function: Callable[..., Any], device: str) -> tuple[Callable[..., Any], Callable[[], float]]:
     """A function that is watched, and what says the seconds until now."""
     watch = Stopwatch(device)
 
-    def watched(argument: Any) -> Any:
+    def watched(*arguments: Any) -> Any:
         watch.start()
-        out = function(argument)
+        out = function(*arguments)
         watch.stop()
         return out
 

@@ -86,7 +86,7 @@ def check_sees_only_vectors(subject: ModelSubject, judge: Judge) -> None:
     others = {
         "positions": graph.positions,
         "cell": graph.cell,
-        "shifts": graph.shifts,
+        "shifts": graph.vectors,
         "velocities": graph.positions,
         "masses": graph.positions[:, 0],
     }
