@@ -88,7 +88,7 @@ def sample(
     them some.
     """
     from ase_mlcalc.cli.console import new_console
-    from ase_mlcalc.cli.sampled import sample_table
+    from ase_mlcalc.cli.sampled import describe_sample, sample_table
     from ase_mlcalc.config import apply_overrides, read_toml, validate
     from ase_mlcalc.sampling import SampleJob
     from ase_mlcalc.sampling import sample as run
@@ -98,5 +98,5 @@ def sample(
     raw["sample"] = {**raw.get("sample", {}), **{key: value for key, value in given.items() if value is not None}}
     result = run(validate(SampleJob, apply_overrides(raw, overrides or ()), str(config)))
     new_console().print(sample_table(result))
-    typer.echo(f"wrote {result.out}: {result.n_chosen} of {result.n_candidates} frames")
+    typer.echo(f"wrote {result.out}: {result.n_chosen} of {result.n_candidates} frames; {describe_sample(result)}")
     typer.echo(f"wrote {result.figure}")
