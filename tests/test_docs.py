@@ -19,6 +19,8 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from pydantic import BaseModel
 
+from ase_mlcalc.campaigns import LearningCurveJob, ScanJob
+from ase_mlcalc.campaigns.scan_plan import corners
 from ase_mlcalc.checkpoint import save
 from ase_mlcalc.cli.app import app
 from ase_mlcalc.config import apply_overrides, read_toml, validate
@@ -160,11 +162,21 @@ def check_toml(raw, where):
         validate(StudyJob, raw, where)
     elif "sample" in raw:
         validate(SampleJob, raw, where)
+    elif "learning_curve" in raw:
+        for table in validate(LearningCurveJob, raw, where).models.values():
+            check_model(table, where)
+    elif "scan" in raw:
+        for point in corners(validate(ScanJob, raw, where)):
+            check_model(point.trainings[0].job.model, where)
     else:
         job = validate(TrainJob, raw, where)
-        keys = {key: value for key, value in job.model.items() if key != "name"}
         if job.model:  # or else that of train.start_from
-            validate(lookup(job.model["name"]).Config, keys, where)
+            check_model(job.model, where)
+
+
+def check_model(table, where):
+    keys = {key: value for key, value in table.items() if key != "name"}
+    validate(lookup(table["name"]).Config, keys, where)
 
 
 @pytest.mark.parametrize("block", of_pages("toml"), ids=name_of)

@@ -11,9 +11,9 @@ from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.geometry import is_isolated_atom
 from ase_mlcalc.errors import MLCalcError
 from ase_mlcalc.model import Solvable, lookup
+from ase_mlcalc.training.begin import ATOMS_PER_STEP, MAX_BATCH
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.dataset import DataSet, divide, read_files
-from ase_mlcalc.training.loop import ATOMS_PER_STEP, MAX_BATCH
 from ase_mlcalc.training.start import resolve
 
 

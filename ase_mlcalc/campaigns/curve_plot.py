@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from ase_mlcalc.campaigns.config import Quantity
 from ase_mlcalc.campaigns.curve_summary import LearningCurve
-from ase_mlcalc.campaigns.statistics import MAE, errors_of
+from ase_mlcalc.campaigns.statistics import MAE, errors_of, plus_minus
 from ase_mlcalc.plots import COLORS, logarithmic, new_axes, new_figure, save
 
 MARKERS = "osD^vP*"
@@ -45,8 +46,7 @@ def _draw(axes: Axes, curve: LearningCurve, quantity: Quantity) -> None:
         if fit is not None:
             sizes = np.geomspace(points[0][0], points[-1][0], 50)
             axes.plot(sizes, fit.amplitude * sizes**-fit.exponent, color=color, linewidth=1.2)
-            margin = "" if fit.exponent_stderr is None else f" ± {fit.exponent_stderr:.2f}"
-            label = f"{model}: exponent {-fit.exponent:.2f}{margin}"
+            label = f"{model}: exponent {plus_minus(-fit.exponent, fit.exponent_stderr)}"
         axes.errorbar(
             [size for size, _ in points],
             [mean.mean for _, mean in points],
@@ -55,7 +55,12 @@ def _draw(axes: Axes, curve: LearningCurve, quantity: Quantity) -> None:
         )  # fmt: skip
     logarithmic(axes, x=True)
     logarithmic(axes)
+    low, high = axes.get_ylim()
+    if high < 10.0 * low:  # ticks at 1, 2 and 5 would be one or two
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xticks(curve.sizes, [f"{size}" for size in curve.sizes])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel("training structures")
     axes.set_ylabel(f"{name} / {unit}")
     axes.set_title(f"{curve.n_measured} {curve.measured_on}", loc="left", fontsize=10)

@@ -10,8 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from ase_mlcalc.campaigns.config import CampaignJob
-from ase_mlcalc.config import changed_keys
+from ase_mlcalc.config import Section, changed_keys
 from ase_mlcalc.errors import ConfigError, DataError
 from ase_mlcalc.files import write_text
 
@@ -19,12 +18,12 @@ JOB_FILE = "job.json"
 FORMAT = 1
 
 
-def identity(job: CampaignJob, exclude: Any) -> dict[str, Any]:
+def identity(job: Section, exclude: Any) -> dict[str, Any]:
     """The configuration of a campaign, with files known by their contents and not by their names.
 
     Parameters
     ----------
-    job : CampaignJob
+    job : Section
     exclude
         Keys that do not change what a training is, as in pydantic.
 
@@ -95,13 +94,20 @@ def _with_contents(value: Any, key: str) -> Any:
         return {name: _with_contents(inner, f"{key}.{name}" if key else name) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_with_contents(inner, key) for inner in value]
-    return _digest(value, key) if isinstance(value, Path) else value
+    return contents(value, key) if isinstance(value, Path) else value
 
 
-def _digest(path: Path, key: str) -> str:
+def contents(path: Path, key: str) -> str:
+    """A file by its contents; `key` is what named it.
+
+    Raises
+    ------
+    DataError
+        It is not there.
+    """
     try:
         with open(path, "rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+            return f"sha256:{hashlib.filecontents(file, 'sha256').hexdigest()[:16]}"
     except OSError as error:
         raise DataError(f"{key}: cannot read {path} ({error.strerror or error}); give a file that is there") from error
 

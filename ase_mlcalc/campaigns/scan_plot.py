@@ -14,7 +14,10 @@ from ase_mlcalc.plots import COLORS, GREY, logarithmic, new_axes, new_figure, sa
 
 LOGARITHMIC_FROM = 8.0
 """Ratio of the largest to the smallest value of a key from which on its axis is logarithmic."""
+MOST_TICKS = 8
+"""Values of a key that are all written at its axis."""
 BEST = COLORS[1]
+OTHERS = {"color": COLORS[0], "markersize": 5, "alpha": 0.6}
 
 Scored = Sequence[tuple[PointSummary, Mean]]
 
@@ -29,7 +32,7 @@ def draw_scan(path: Path, scan: ScanSummary) -> None:
     if not scored or scan.objective is None:
         return
     panels = len(scan.keys) + 1
-    columns = min(3, panels)
+    columns = 2 if panels in (2, 4) else min(3, panels)
     rows = math.ceil(panels / columns)
     figure = new_figure(4.4 * columns, 3.7 * rows)
     _, name, unit = MAE[scan.objective]
@@ -77,15 +80,19 @@ def _draw_key(axes: Axes, key: str, scored: Scored) -> None:
     if not numbers:
         axes.set_xticks(range(len(shown)), [_short(text) for text in shown])
         axes.set_xlim(-0.5, len(shown) - 0.5)
-    elif min(places) > 0 and max(places) >= LOGARITHMIC_FROM * min(places):
-        axes.set_xscale("log")
+    else:
+        if min(places) > 0 and max(places) >= LOGARITHMIC_FROM * min(places):
+            logarithmic(axes, x=True)
+        if len(shown) <= MOST_TICKS:
+            axes.set_xticks(sorted(best), [f"{place:g}" for place in sorted(best)])
+            axes.set_xticks([], minor=True)
     axes.set_title(key, loc="left", fontsize=10)
 
 
 def _dots(axes: Axes, places: Sequence[float], scores: Sequence[Mean]) -> None:
     """The first is the best."""
     for k, (place, score) in enumerate(zip(places, scores, strict=True)):
-        look: dict[str, Any] = {"color": BEST, "markersize": 8, "zorder": 3} if k == 0 else {"color": COLORS[0]}
+        look: dict[str, Any] = {"color": BEST, "markersize": 8, "zorder": 3} if k == 0 else OTHERS
         axes.errorbar(place, score.mean, yerr=score.stderr, fmt="o", capsize=2, linewidth=1.0, **look)
 
 

@@ -34,8 +34,8 @@ class PowerLaw(Section):
     amplitude: float
     exponent: float
     exponent_stderr: float | None = None
-    """Of the mean over the exponents of the seeds; for one seed that of the straight line.  ``None`` where neither
-    can be known: one seed, two sizes."""
+    """The larger of two: of the mean over the exponents of the seeds, and of the straight line through the mean errors,
+    which is large where they follow no power law.  ``None`` for one seed and two sizes, which tell neither."""
     rms_residual: float
     """Of the logarithms of the mean errors about the line: 0.05 is five percent; large where it is no power law."""
     n_sizes: int
@@ -61,7 +61,8 @@ def power_law(errors: Mapping[int, Mapping[int, float]]) -> PowerLaw | None:
     """Fit a straight line through the logarithms of errors and sizes.
 
     Errors of one seed at different sizes are not independent, because larger training sets contain the smaller ones.
-    So each seed is fitted by itself, and the standard error is that of the mean of the exponents.
+    So each seed is fitted by itself, and the mean of the exponents has the standard error of their scatter.  Of a few
+    seeds that can be small by chance, and it knows nothing of points off the line; so it is at least that of the line.
 
     Parameters
     ----------
@@ -79,15 +80,15 @@ def power_law(errors: Mapping[int, Mapping[int, float]]) -> PowerLaw | None:
     x = np.log(np.array(sizes, dtype=float))
     lines = [stats.linregress(x, np.log([own[size] for size in sizes])) for own in errors.values()]
     slopes = np.array([line.slope for line in lines])
-    of_line = float(lines[0].stderr) if len(sizes) > 2 else None
-    stderr = float(slopes.std(ddof=1) / len(lines) ** 0.5) if len(lines) > 1 else of_line
     slope, intercept = float(slopes.mean()), float(np.mean([line.intercept for line in lines]))
     mean = np.mean([[np.log(own[size]) for size in sizes] for own in errors.values()], axis=0)
     residual = mean - intercept - slope * x
+    candidates = [slopes.std(ddof=1) / len(lines) ** 0.5] if len(lines) > 1 else []
+    candidates += [stats.linregress(x, mean).stderr] if len(sizes) > 2 else []
     return PowerLaw(
         amplitude=float(np.exp(intercept)),
         exponent=-slope,
-        exponent_stderr=stderr,
+        exponent_stderr=float(max(candidates)) if candidates else None,
         rms_residual=float(np.sqrt(np.mean(residual**2))),
         n_sizes=len(sizes),
         n_seeds=len(lines),
