@@ -2,6 +2,10 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -223,6 +227,36 @@ def test_densities_are_relative(tmp_path):
         assert atoms.info["density_g_per_cm3"] == pytest.approx(4 * 63.546 * 1.660539 / atoms.get_volume(), rel=1e-6)
         name = str(atoms.info["run"])
         assert ("K_0.9/" in name) == (atoms.info["density_g_per_cm3"] < 8.9)
+
+
+@pytest.mark.slow
+def test_a_killed_sampling_goes_on(tmp_path):
+    """No step is made again but those after the last checkpoint, and what is chosen is what it would have been."""
+    steps, log = 8000, tmp_path / "log"
+    forces = {"calculator": "study_calculators:Chain", "calculator_arguments": {"log": str(log)}}
+    md = {"time_ps": steps / 2000, "frames_every_fs": 50.0, "checkpoint_every_fs": 50.0}
+    given = job(tmp_path, forces, md)
+    program = (
+        "import sys; from ase_mlcalc.sampling import SampleJob, sample\n"
+        "sample(SampleJob.model_validate_json(sys.argv[1]), progress=False)"
+    )
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", program, given.model_dump_json(exclude_unset=True)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        start_new_session=True,
+    )
+    end = time.monotonic() + 120.0
+    while not log.exists() or log.stat().st_size < 1.3 * steps:  # in the second run
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    found = sample(given, progress=False)
+    made = log.stat().st_size
+    assert 2 * (steps + 1) <= made <= 2 * (steps + 1) + 300
+    whole = sample(job(tmp_path, forces, md, output=str(tmp_path / "whole")), progress=False)
+    assert found.out.read_bytes() == whole.out.read_bytes()
+    assert made < log.stat().st_size
 
 
 # ----- what is refused -----
