@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 
 from ase_mlcalc.campaigns import learning_curve, scan, trainings
-from ase_mlcalc.training import loop
+from ase_mlcalc.training import written
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.workers import Done
 
 
 def without_pictures(monkeypatch):
     """Pictures of each training take longer than the training."""
-    monkeypatch.setattr(loop, "parity", lambda *_: None)
-    monkeypatch.setattr(loop, "learning_curves", lambda *_: None)
+    monkeypatch.setattr(written, "parity", lambda *_: None)
+    monkeypatch.setattr(written, "learning_curves", lambda *_: None)
 
 
 def in_this_process(monkeypatch, do=None):

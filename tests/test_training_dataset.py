@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_mlcalc.errors import DataError
-from ase_mlcalc.training import dataset, loop
+from ase_mlcalc.training import dataset, written
 from ase_mlcalc.training.config import DataConfig
 from ase_mlcalc.training.evaluate import evaluate_files
 from ase_mlcalc.training.train import train
@@ -70,8 +70,8 @@ def test_an_element_that_only_test_structures_have_is_named(tmp_path):
 
 
 def test_errors_on_test_structures_are_those_of_evaluate(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "parity", lambda *_: None)
-    monkeypatch.setattr(loop, "learning_curves", lambda *_: None)
+    monkeypatch.setattr(written, "parity", lambda *_: None)
+    monkeypatch.setattr(written, "learning_curves", lambda *_: None)
     data, held = cases.clusters(12), cases.clusters(5, seed=9)
     file, test = cases.write(tmp_path / "all.extxyz", data), cases.write(tmp_path / "test.extxyz", held)
     job = cases.make_job(tmp_path / "run", file, max_epochs=1)

@@ -22,7 +22,7 @@ from ase_mlcalc.errors import CheckpointError, ConfigError, DataError, MLCalcErr
 from ase_mlcalc.files import exclusive
 from ase_mlcalc.model import Model, ModelConfig, SpeciesIndex
 from ase_mlcalc.properties import Properties
-from ase_mlcalc.training import loop
+from ase_mlcalc.training import begin, loop, steps, written
 from ase_mlcalc.training.ema import MovingAverage
 from ase_mlcalc.training.evaluate import evaluate_files
 from ase_mlcalc.training.loop import train
@@ -40,8 +40,8 @@ def mixed(tmp_path):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Drawing takes longer than training here."""
-    monkeypatch.setattr(loop, "parity", lambda *_: None)
-    monkeypatch.setattr(loop, "learning_curves", lambda *_: None)
+    monkeypatch.setattr(written, "parity", lambda *_: None)
+    monkeypatch.setattr(written, "learning_curves", lambda *_: None)
 
 
 def weights(folder):
@@ -129,13 +129,13 @@ def after(calls, function):
 
 
 KILLS = {
-    "in the first step": (loop, "_step", 1),
-    "in the middle of an epoch": (loop, "_step", 9),
+    "in the first step": (steps, "step", 1),
+    "in the middle of an epoch": (steps, "step", 9),
     "before a validation": (loop, "_validate", 2),
     "before the state is written": (TrainingState, "write", 2),
-    "between state and checkpoint": (loop, "_write_derived", 2),
-    "at the end": (loop, "_finish", 1),
-    "before the metrics are written": (loop, "learning_curves", 1),
+    "between state and checkpoint": (written, "write_derived", 2),
+    "at the end": (loop, "finish", 1),
+    "before the metrics are written": (written, "learning_curves", 1),
 }
 
 
@@ -228,14 +228,14 @@ def test_two_processes_do_not_share_a_folder(tmp_path, mixed):
 def test_a_run_that_blows_up_says_so_and_keeps_what_it_had(no_pictures, tmp_path, mixed):
     job = make_job(tmp_path / "run", mixed, max_epochs=4)
     with pytest.MonkeyPatch.context() as patch:
-        steps = 0
+        taken = 0
 
-        def bad_step(run, batch, step=loop._step):
-            nonlocal steps
-            steps += 1
-            return step(run, batch) * (float("nan") if steps > 12 else 1.0)
+        def bad_step(run, batch, step=steps.step):
+            nonlocal taken
+            taken += 1
+            return step(run, batch) * (float("nan") if taken > 12 else 1.0)
 
-        patch.setattr(loop, "_step", bad_step)
+        patch.setattr(steps, "step", bad_step)
         with pytest.raises(NumericalError, match=r"NaN or Inf in epoch 3 .*learning_rate"):
             train(job, progress=False)
     assert checkpoint.load(job.output / "model.safetensors").properties >= {"forces"}
@@ -261,12 +261,12 @@ def test_a_full_disk_is_named_and_keeps_the_earlier_state(no_pictures, tmp_path,
 
 
 def test_minutes_limit_the_whole_command(no_pictures, tmp_path, mixed, monkeypatch):
-    def slow_step(run, batch, step=loop._step):
+    def slow_step(run, batch, step=steps.step):
         time.sleep(0.25)
         return step(run, batch)
 
-    monkeypatch.setattr(loop, "PICTURES_S", 0.8)
-    monkeypatch.setattr(loop, "_step", slow_step)
+    monkeypatch.setattr(begin, "PICTURES_S", 0.8)
+    monkeypatch.setattr(steps, "step", slow_step)
     job = make_job(tmp_path / "run", mixed, max_epochs=None, max_minutes=0.05, batch_size=1)
     began = time.monotonic()
     result = train(job, progress=False)
@@ -282,7 +282,7 @@ def test_patience(no_pictures, tmp_path, mixed):
         tmp_path / "run", mixed, max_epochs=50, patience=2, learning_rate=1e-9, ema_decay=0.0, dtype="float64"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_step", lambda *_: torch.zeros(2, dtype=torch.float64))  # learns nothing
+        patch.setattr(steps, "step", lambda *_: torch.zeros(2, dtype=torch.float64))  # learns nothing
         result = train(job, progress=False)
     assert (result.epochs, result.stopped) == (3, "no improvement in 2 validations")
 

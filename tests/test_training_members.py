@@ -14,7 +14,7 @@ from ase_mlcalc import checkpoint
 from ase_mlcalc.data.frames import elements
 from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import CheckpointError, ConfigError, DataError, MLCalcError
-from ase_mlcalc.training import calibration, loop, members
+from ase_mlcalc.training import begin, calibration, members, steps, written
 from ase_mlcalc.training.calibration import (
     Calibration,
     calibrate,
@@ -35,8 +35,8 @@ def mixed(tmp_path):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Drawing takes longer than training here."""
-    monkeypatch.setattr(loop, "parity", lambda *_: None)
-    monkeypatch.setattr(loop, "learning_curves", lambda *_: None)
+    monkeypatch.setattr(written, "parity", lambda *_: None)
+    monkeypatch.setattr(written, "learning_curves", lambda *_: None)
     monkeypatch.setattr(members, "parity", lambda *_: None)
     monkeypatch.setattr(calibration, "calibration_plot", lambda *_: None)
 
@@ -57,8 +57,8 @@ def same(one, other):
 
 
 def test_members_are_ordinary_runs_and_make_one_potential(tmp_path, mixed, monkeypatch):
-    monkeypatch.setattr(loop, "parity", lambda *_: None)  # those of the ensemble are enough
-    monkeypatch.setattr(loop, "learning_curves", lambda *_: None)
+    monkeypatch.setattr(written, "parity", lambda *_: None)  # those of the ensemble are enough
+    monkeypatch.setattr(written, "learning_curves", lambda *_: None)
     job = ensemble_job(tmp_path / "run", mixed)
     result = train(job, progress=False)
     loaded = checkpoint.load(result.checkpoint)
@@ -103,7 +103,7 @@ def test_killed_members_go_on_and_finished_ones_are_not_repeated(no_pictures, tm
         trained.append(member.output.name)
         if len(trained) == 2:
             with pytest.MonkeyPatch.context() as patch:
-                step, calls = loop._step, []
+                step, calls = steps.step, []
 
                 def killed(*args):
                     calls.append(args)
@@ -111,7 +111,7 @@ def test_killed_members_go_on_and_finished_ones_are_not_repeated(no_pictures, tm
                         raise KilledError
                     return step(*args)
 
-                patch.setattr(loop, "_step", killed)
+                patch.setattr(steps, "step", killed)
                 return train_one(member, progress=progress)
         return train_one(member, progress=progress)
 
@@ -152,7 +152,7 @@ def test_other_runs_in_the_folder_are_refused(no_pictures, tmp_path, mixed):
 
 
 def test_a_failing_member_is_named(no_pictures, tmp_path, mixed, monkeypatch):
-    monkeypatch.setattr(loop, "_step", lambda *_: torch.full((2,), torch.nan, dtype=torch.float64))
+    monkeypatch.setattr(steps, "step", lambda *_: torch.full((2,), torch.nan, dtype=torch.float64))
     with pytest.raises(MLCalcError, match=r"^member 1: the loss became NaN"):
         train(ensemble_job(tmp_path / "run", mixed), progress=False)
 
@@ -217,9 +217,9 @@ def test_repetition_by_bootstrap_is_no_problem_of_the_data(tmp_path, mixed):
     assert len({id(frame) for frame in data.train}) < len(data.train), "nothing was drawn twice"
     said = []
     report = SimpleNamespace(say=said.append)
-    loop.point_out_problems(load(ensemble_job(tmp_path / "run", mixed).data), report)
+    begin.point_out_problems(load(ensemble_job(tmp_path / "run", mixed).data), report)
     before = list(said)
-    loop.point_out_problems(data, report)
+    begin.point_out_problems(data, report)
     assert said == 2 * before
 
 

@@ -13,7 +13,7 @@ from ase_mlcalc import checkpoint
 from ase_mlcalc.config import validate
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.graph import from_atoms
-from ase_mlcalc.training import loop, stages
+from ase_mlcalc.training import begin, stages, steps, written
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.train import train
 
@@ -23,8 +23,8 @@ BODY_ORDER = {"name": "body_order", "cutoff": 5.0, "short_cutoff": 4.5, "feature
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """Drawing takes longer than training here."""
-    monkeypatch.setattr(loop, "parity", lambda *_: None)
-    monkeypatch.setattr(loop, "learning_curves", lambda *_: None)
+    monkeypatch.setattr(written, "parity", lambda *_: None)
+    monkeypatch.setattr(written, "learning_curves", lambda *_: None)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ class KilledError(Exception):
 def killed_in_step(number):
     count = 0
 
-    def step(run, batch, step=loop._step):
+    def step(run, batch, step=steps.step):
         nonlocal count
         count += 1
         if count == number:
@@ -88,7 +88,7 @@ def test_a_kill_in_any_stage_changes_nothing(tmp_path, data):
     for number, (stage, step) in enumerate(kills.items()):
         folder = tmp_path / f"killed{number}"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "_step", killed_in_step(step))
+            patch.setattr(steps, "step", killed_in_step(step))
             with pytest.raises(KilledError):
                 train(job_of(folder, data), progress=False)
         assert (folder / stage).is_dir()
@@ -104,11 +104,11 @@ def test_a_kill_in_any_stage_changes_nothing(tmp_path, data):
 def test_a_finished_run_is_left_alone_and_may_be_moved(tmp_path, data, capsys):
     first = train(job_of(tmp_path / "run", data), progress=False)
     (tmp_path / "run").rename(tmp_path / "moved")
-    steps = []
+    taken = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_step", lambda *_: steps.append(1))
+        patch.setattr(steps, "step", lambda *_: taken.append(1))
         again = train(job_of(tmp_path / "moved", data))
-    assert not steps
+    assert not taken
     assert again.metrics == first.metrics
     assert again.epochs == first.epochs
     assert "stage 1 of 3: pair is done" in capsys.readouterr().out
@@ -123,12 +123,12 @@ def test_time_is_shared_out(tmp_path, data):
 
 
 def test_minutes_limit_all_stages_together(tmp_path, data, monkeypatch):
-    def slow_step(run, batch, step=loop._step):
+    def slow_step(run, batch, step=steps.step):
         time.sleep(0.05)
         return step(run, batch)
 
-    monkeypatch.setattr(loop, "PICTURES_S", 0.2)
-    monkeypatch.setattr(loop, "_step", slow_step)
+    monkeypatch.setattr(begin, "PICTURES_S", 0.2)
+    monkeypatch.setattr(steps, "step", slow_step)
     began = time.monotonic()
     result = train(job_of(tmp_path / "run", data, max_epochs=None, max_minutes=0.1), progress=False)
     assert time.monotonic() - began < 9
@@ -174,14 +174,14 @@ def test_the_scales_stay_and_reference_energies_are_fitted_anew(tmp_path, data, 
 
 
 def test_without_a_step_the_weights_are_those_of_the_start(tmp_path, data, first, monkeypatch):
-    monkeypatch.setattr(loop, "_step", lambda *_: torch.zeros(2, dtype=torch.float64))
+    monkeypatch.setattr(steps, "step", lambda *_: torch.zeros(2, dtype=torch.float64))
     train(make_job(tmp_path / "same", data, start_from=first, max_epochs=1), progress=False)
     assert equal(load_file(first), weights(tmp_path / "same"))
 
 
 def test_weights_keep_the_numbers_that_they_were_trained_with(tmp_path, first, monkeypatch):
     """With another average number of neighbours the same weights would be another potential."""
-    monkeypatch.setattr(loop, "_step", lambda *_: torch.zeros(2, dtype=torch.float64))
+    monkeypatch.setattr(steps, "step", lambda *_: torch.zeros(2, dtype=torch.float64))
     old = checkpoint.load(first)
     denser = [atoms.repeat((1, 1, 2)) for atoms in crystals(3)]
     data = write(tmp_path / "denser.xyz", [labelled(atoms, "energy", "forces") for atoms in denser])
@@ -200,7 +200,7 @@ def test_weights_keep_the_numbers_that_they_were_trained_with(tmp_path, first, m
 
 
 def test_numbers_of_the_start_that_do_not_fit_the_model_are_refused(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(loop, "_step", lambda *_: torch.zeros(2, dtype=torch.float64))
+    monkeypatch.setattr(steps, "step", lambda *_: torch.zeros(2, dtype=torch.float64))
     network = {"name": "behler_parrinello", "cutoff": 5.0, "n_radial": 4, "angular_cutoff": 4.0, "hidden": [4, 4]}
     first = train(make_job(tmp_path / "first", data, model=network), progress=False).checkpoint
     job = make_job(tmp_path / "run", data, model={**network, "n_radial": 5}, start_from=first)
@@ -223,7 +223,7 @@ def test_killed_and_resumed_from_a_start_is_equal_to_the_last_bit(tmp_path, data
 
     train(job("whole"), progress=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_step", killed_in_step(8))
+        patch.setattr(steps, "step", killed_in_step(8))
         with pytest.raises(KilledError):
             train(job("killed"), progress=False)
     train(job("killed"), progress=False)

@@ -21,7 +21,7 @@ from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import CheckpointError, ConfigError, DataError, NumericalError, SpeciesError
 from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.models.sum import Sum
-from ase_mlcalc.training import calibration, loop, members
+from ase_mlcalc.training import calibration, members, steps, written
 from ase_mlcalc.training.config import FROM_OTHER_WEIGHTS, TrainConfig, TrainJob
 from ase_mlcalc.training.dataset import load
 from ase_mlcalc.training.delta import corrected, relative
@@ -52,9 +52,9 @@ def both_levels(folder):
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """Drawing takes longer than training here."""
-    for module in (loop, members):
+    for module in (written, members):
         monkeypatch.setattr(module, "parity", lambda *_: None)
-    monkeypatch.setattr(loop, "learning_curves", lambda *_: None)
+    monkeypatch.setattr(written, "learning_curves", lambda *_: None)
     monkeypatch.setattr(calibration, "calibration_plot", lambda *_: None)
 
 
@@ -72,7 +72,7 @@ def first(tmp_path, files):
 @pytest.fixture
 def frozen(monkeypatch):
     """No step changes anything."""
-    monkeypatch.setattr(loop, "_step", lambda *_: torch.zeros(2, dtype=torch.float64))
+    monkeypatch.setattr(steps, "step", lambda *_: torch.zeros(2, dtype=torch.float64))
 
 
 # ----- starting from other weights -----
@@ -232,14 +232,14 @@ def test_a_killed_run_goes_on_and_another_base_is_refused(tmp_path, files, first
     train(job("whole"), progress=False)
     calls = []
 
-    def killed(run, batch, step=loop._step):
+    def killed(run, batch, step=steps.step):
         calls.append(1)
         if len(calls) == 9:
             raise KilledError
         return step(run, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_step", killed)
+        patch.setattr(steps, "step", killed)
         with pytest.raises(KilledError):
             train(job("killed"), progress=False)
     moved = first.rename(tmp_path / "moved.safetensors")

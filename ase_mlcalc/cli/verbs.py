@@ -123,16 +123,21 @@ def train(
     """Train a potential or an ensemble; the same command goes on with a run that was killed.
 
     Writes model.safetensors, metrics.json, log.csv, config.toml and pictures into the output folder of the file.
+    Several processes share the work when torchrun starts them: torchrun --nproc-per-node 2 -m ase_mlcalc train ...
     """
     from ase_mlcalc.cli.tables import metrics_table
     from ase_mlcalc.config import apply_overrides, read_toml, validate
     from ase_mlcalc.training.config import TrainJob
+    from ase_mlcalc.training.processes import joined
     from ase_mlcalc.training.train import train as run
 
     short = {"train.members": members, "train.start_from": start, "data.base.model": base}
     words = [*(overrides or ()), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     job = validate(TrainJob, apply_overrides(read_toml(config), words), str(config))
-    result = run(job)
+    with joined() as processes:
+        result = run(job)
+    if not processes.first:
+        return
     _console().print(metrics_table(result.metrics, "errors on the validation structures"))
     if result.test is not None:
         _console().print(metrics_table(result.test, "errors on the test structures"))

@@ -22,12 +22,13 @@ from ase_mlcalc.model import Model, Solvable, lookup
 from ase_mlcalc.potential import Baseline, Derived
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.training import delta, seen
+from ase_mlcalc.training.begin import point_out_problems
 from ase_mlcalc.training.config import TrainJob, resolve_model, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
 from ase_mlcalc.training.figures import parity
-from ase_mlcalc.training.loop import TrainResult, point_out_problems, read_result
 from ase_mlcalc.training.metrics import compare, measure
 from ase_mlcalc.training.progress import ProgressReport
+from ase_mlcalc.training.result import TrainResult, read_result
 from ase_mlcalc.training.state import CHECKPOINT_FILE, STATE_FILE
 
 

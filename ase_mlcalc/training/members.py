@@ -22,9 +22,9 @@ from ase_mlcalc.training.config import TrainJob, resolved, to_toml
 from ase_mlcalc.training.dataset import DataSet, load
 from ase_mlcalc.training.delta import measured
 from ase_mlcalc.training.figures import parity
-from ase_mlcalc.training.loop import TrainResult, read_result
 from ase_mlcalc.training.metrics import Metrics, measure
 from ase_mlcalc.training.progress import ProgressReport
+from ase_mlcalc.training.result import TrainResult, read_result
 from ase_mlcalc.training.start import members_in, resolve
 from ase_mlcalc.training.state import CHECKPOINT_FILE, STATE_FILE
 from ase_mlcalc.workers import Task, work_on, workers_lock

@@ -17,6 +17,7 @@ from ase_mlcalc.files import write_text
 from ase_mlcalc.model import check_species
 from ase_mlcalc.potential import Potential
 from ase_mlcalc.properties import SPECS, Properties
+from ase_mlcalc.training.processes import ALONE, Processes
 
 MEV = 1e-3
 SMALLEST_SPREAD = 1e-9
@@ -139,12 +140,23 @@ def samples_for(potential: Potential, frames: Sequence[Frame], called: str) -> t
     return [to_sample(frame, potential.cutoff) for frame in frames], [frame.group for frame in frames]
 
 
-def compare(potential: Potential, samples: Sequence[Sample], groups: Sequence[str], batch_size: int) -> Comparison:
-    """Predictions beside labels for structures whose graphs are at hand, on any device."""
+def compare(
+    potential: Potential,
+    samples: Sequence[Sample],
+    groups: Sequence[str],
+    batch_size: int,
+    processes: Processes = ALONE,
+) -> Comparison:
+    """Predictions beside labels for structures whose graphs are at hand, on any device.
+
+    Several `processes` that all ask share the work and get the same.
+    """
     # of similar size together, so that one large structure does not make a whole batch large
     order = sorted(range(len(samples)), key=lambda b: samples[b].graph.n_atoms)
-    predicted: list[Properties] = [Properties()] * len(samples)
-    for first in range(0, len(order), batch_size):
+    predicted = [Properties()] * len(samples)
+    if processes.size > 1:
+        predicted = [_zeros(potential, sample.graph.n_atoms) for sample in samples]
+    for first in processes.share(range(0, len(order), batch_size)):
         members = order[first : first + batch_size]
         graph = collate([samples[b] for b in members]).graph.to(potential.device)
         result = Properties(*(None if v is None else v.cpu().double() for v in potential(graph)))
@@ -154,13 +166,22 @@ def compare(potential: Potential, samples: Sequence[Sample], groups: Sequence[st
     graphs = [sample.graph for sample in samples]
     sizes = torch.tensor([graph.n_atoms for graph in graphs])
     labels = [Properties(*(None if v is None else v.cpu() for v in sample.labels)) for sample in samples]
+    prediction = _together(predicted, sizes.tolist())
+    processes.add([value for value in prediction if value is not None])
     return Comparison(
         numbers=torch.cat([graph.numbers for graph in graphs]).cpu(),
         system=torch.repeat_interleave(torch.arange(len(samples)), sizes),
         groups=tuple(groups),
-        prediction=_together(predicted, sizes.tolist()),
+        prediction=prediction,
         labels=_together(labels, sizes.tolist()),
     )
+
+
+def _zeros(potential: Potential, n_atoms: int) -> Properties:
+    """What another process adds its result to."""
+    rows = {name: 1 if SPECS[name].per == "structure" else n_atoms for name in potential.properties & SPECS.keys()}
+    zeros = {name: torch.zeros(n, *SPECS[name].components, dtype=torch.float64) for name, n in rows.items()}
+    return Properties(**zeros)
 
 
 def _apart(properties: Properties, counts: list[int]) -> list[Properties]:

@@ -41,9 +41,9 @@ class Processes(NamedTuple):
         """Sum each tensor over the processes, in place; all have the same shapes everywhere."""
         if self.size == 1:
             return
-        by_type: dict[torch.dtype, list[Tensor]] = {}
+        by_type: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         for tensor in tensors:
-            by_type.setdefault(tensor.dtype, []).append(tensor)
+            by_type.setdefault((tensor.dtype, tensor.device), []).append(tensor)
         for alike in by_type.values():  # one message for all: many small ones would be all latency
             flat = torch.cat([tensor.reshape(-1) for tensor in alike])
             dist.all_reduce(flat)
@@ -58,17 +58,26 @@ class Processes(NamedTuple):
         dist.broadcast(said, src=0)
         return float(said)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Nobody goes on behind this before all have come to its end."""
+        yield
+        self.wait()
+
     def wait(self) -> None:
         """Until all are here."""
         if self.size > 1:
             dist.barrier()
 
 
+ALONE = Processes()
+
+
 def here() -> Processes:
     """The processes of this run, as `joined` found them."""
     if dist.is_available() and dist.is_initialized():
         return Processes(dist.get_rank(), dist.get_world_size())
-    return Processes()
+    return ALONE
 
 
 @contextmanager

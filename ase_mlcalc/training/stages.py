@@ -12,10 +12,12 @@ from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.model import Model, Stage, lookup
 from ase_mlcalc.training import loop
+from ase_mlcalc.training.begin import point_out_problems
 from ase_mlcalc.training.config import TrainJob, resolve_model, to_toml
 from ase_mlcalc.training.dataset import load
-from ase_mlcalc.training.loop import TrainResult
+from ase_mlcalc.training.processes import here
 from ase_mlcalc.training.progress import ProgressReport
+from ase_mlcalc.training.result import TrainResult
 
 JOB_FILE = "stages.toml"
 """The whole job, in the folder of the job; ``config.toml`` there is that of the last stage."""
@@ -48,14 +50,14 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
     folders = [job.output / f"stage-{k}-{stage.name}" for k, stage in enumerate(plan[:-1], start=1)] + [job.output]
     shares = shared_out(job, [stage.share for stage in plan])
     results: list[TrainResult] = []
-    with ProgressReport("stages", shown=progress) as report:
+    with ProgressReport("stages", shown=progress and here().first) as report:
         if not folders[0].exists():
-            loop.point_out_problems(data, report)
+            point_out_problems(data, report)
     reading_s = time.monotonic() - began
     for number, (stage, folder, (epochs, minutes)) in enumerate(zip(plan, folders, shares, strict=True), start=1):
         last = number == len(plan)
         done = (folder / "metrics.json").exists() and not last
-        if progress:
+        if progress and here().first:
             print(f"stage {number} of {len(plan)}: {stage.name}{f' is done, in {folder}' if done else ''}", flush=True)
         part = stage_job(job, stage, folder, results[-1].checkpoint if results else None, epochs, minutes)
         # the longest stage pays for reading the data, which would leave a short one nothing
@@ -64,7 +66,8 @@ def train(job: TrainJob, *, progress: bool = True) -> TrainResult:
             results.append(loop.train(part, progress=progress and not done, data=data, started=started))
         except ConfigError as error:
             raise ConfigError(f"stage {number} ({stage.name}, its share of epochs and minutes): {error}") from error
-    write_text(job.output / JOB_FILE, to_toml(job))
+    if here().first:
+        write_text(job.output / JOB_FILE, to_toml(job))
     return results[-1]._replace(
         epochs=sum(each.epochs for each in results), minutes=sum(each.minutes for each in results)
     )
