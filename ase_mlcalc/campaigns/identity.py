@@ -107,7 +107,7 @@ def contents(path: Path, key: str) -> str:
     """
     try:
         with open(path, "rb") as file:
-            return f"sha256:{hashlib.filecontents(file, 'sha256').hexdigest()[:16]}"
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
     except OSError as error:
         raise DataError(f"{key}: cannot read {path} ({error.strerror or error}); give a file that is there") from error
 
