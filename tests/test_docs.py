@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import subprocess
 import shutil
 import tomllib
 import typing
@@ -135,7 +136,7 @@ def test_blocks_are_found():
     assert len([block for block in of_pages("python") if block.runs]) >= 10
     assert len(of_pages("toml")) >= 6
     languages = {match[1] for page in PAGES for match in FENCE.finditer(page.read_text(encoding="utf-8"))}
-    assert languages <= {"", "python", "toml"}, "a block in a language that nobody tests"
+    assert languages <= {"", "bash", "python", "toml"}, "a block in a language that nobody tests"
 
 
 def _require_water16():
@@ -277,6 +278,12 @@ def test_commands_and_options_exist():
         "template",
         "models",
     } <= seen  # the pattern still finds them
+
+
+@pytest.mark.parametrize("block", of_pages("bash"), ids=name_of)
+def test_scripts_are_shell(block):
+    checked = subprocess.run(["bash", "-n"], input=block.text, text=True, capture_output=True, check=False)  # noqa: S607
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_verbs_listed_in_changelog_are_all():
