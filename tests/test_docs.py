@@ -3,8 +3,8 @@
 import importlib.util
 import re
 import shlex
-import subprocess
 import shutil
+import subprocess
 import tomllib
 import typing
 from pathlib import Path
