@@ -26,12 +26,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ase_mlcalc.chunks import Piece, pieces
 from ase_mlcalc.errors import DataError, ModelError, StructureError
 from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph, isolated_atoms
-from ase_mlcalc.memory import available_bytes
 from ase_mlcalc.model import Model, MoleculeConfig, in_order
 from ase_mlcalc.properties import VOIGT, Properties, from_voigt
+from ase_mlcalc.slopes import InPieces, Slopes, atoms_at_once, gradient, is_large, species_rows
 
 DERIVED_FROM: dict[str, frozenset[str]] = {
     "energies": frozenset({"energy", "energies", "forces", "stress", "stresses"}),
@@ -103,16 +102,6 @@ class Potential(Protocol):
         """Evaluate; the results are detached."""
 
 
-class Slopes(Protocol):
-    """Energies of a model and their gradient by edges, in a way of its own; see `ase_mlcalc.accelerate.learning`."""
-
-    def __call__(self, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Energies relative to isolated atoms (N,), and gradients of their sum by edge vectors (E, 3), float64.
-
-        Both in the unit of the model, and differentiable with respect to its parameters.
-        """
-
-
 def derive(
     model: Model,
     graph: Graph,
@@ -173,14 +162,14 @@ def _derive_from_energy(
     if raw.energies is not None:
         if isolated is None:
             isolated = isolated_energies(model, graph.numbers.device)
-        own_n = isolated[_species_rows(model, graph.numbers)]
+        own_n = isolated[species_rows(model, graph.numbers)]
         e_n = (raw.energies.double() - own_n.double()) * baseline.energy_scale
         e_b = _sum_over(graph, e_n)
     elif raw.energy is not None:
         e_b = raw.energy.double() * baseline.energy_scale
     else:
         raise ModelError(f"model {model.name!r} declares {sorted(model.outputs)} but returned no energy")
-    g_pc = _gradient(e_b, r_pc, create_graph=create_graph)
+    g_pc = gradient(e_b, r_pc, create_graph=create_graph)
     return _with_mechanics(graph, e_b, e_n, g_pc.double(), baseline, create_graph)
 
 
@@ -194,12 +183,6 @@ def _with_mechanics(
     forces, stresses = edge_mechanics(graph, g_pc)
     properties = Properties(energy, energies, forces, _sum_over(graph, stresses), stresses)
     return properties if create_graph else _detached(properties)
-
-
-def _gradient(e_b: Tensor, r_pc: Tensor, *, create_graph: bool) -> Tensor:
-    if not e_b.requires_grad or r_pc.shape[0] == 0:
-        return torch.zeros_like(r_pc)
-    return torch.autograd.grad(e_b.sum(), r_pc, create_graph=create_graph, materialize_grads=True)[0]
 
 
 def edge_gradient(model: Model, graph: Graph, baseline: Baseline) -> Tensor:
@@ -239,7 +222,7 @@ def edge_gradient(model: Model, graph: Graph, baseline: Baseline) -> Tensor:
         raw = model(graph._replace(vectors=r_pc))
         energies = raw.energies if raw.energies is not None else raw.energy
         assert energies is not None
-        return _gradient(energies.double(), r_pc, create_graph=False).double() * baseline.energy_scale
+        return gradient(energies.double(), r_pc, create_graph=False).double() * baseline.energy_scale
 
 
 def edge_mechanics(graph: Graph, g_pc: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,11 +258,6 @@ def isolated_energies(model: Model, device: torch.device | str = "cpu") -> Tenso
     if energies is None:
         raise ModelError(f"model {model.name!r} returned no per-atom energies")
     return energies
-
-
-def _species_rows(model: Model, numbers: Tensor) -> Tensor:
-    species = torch.tensor(model.config.species, device=numbers.device)
-    return torch.searchsorted(species, numbers)
 
 
 def _from_direct(model: Model, raw: Properties, graph: Graph, baseline: Baseline) -> Properties:
@@ -355,85 +333,6 @@ def _detached(properties: Properties) -> Properties:
     return Properties(*(None if value is None else value.detach() for value in properties))
 
 
-LARGE_EDGES = 200_000
-"""From so many edges on memory is looked at before an evaluation."""
-SHARE_OF_MEMORY = 0.5
-"""Of what is free, that an evaluation may take; the estimate is no better than that."""
-SAMPLE_ATOMS = 200
-"""In the core of the piece by which memory is estimated."""
-
-
-class InPieces:
-    """`Slopes` of a model that evaluates a large graph piece by piece; for the CPU, without gradients by parameters.
-
-    Parameters
-    ----------
-    model : Model
-        That gives energies of atoms.
-    isolated : (len(species),)
-        From `isolated_energies`.
-    atoms_at_once : int
-    """
-
-    def __init__(self, model: Model, isolated: Tensor, atoms_at_once: int) -> None:
-        self.model = model
-        self.isolated = isolated
-        self.atoms_at_once = atoms_at_once
-
-    def __call__(self, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Energies relative to isolated atoms (N,) and gradients (E, 3), float64, in the unit of the model."""
-        e_n = torch.zeros(graph.n_atoms, dtype=torch.float64)
-        g_pc = torch.zeros(len(graph.centers), 3, dtype=torch.float64)
-        for piece in pieces(graph, self.model.depth, self.atoms_at_once):
-            energies, slopes = _of_core(self.model, piece)
-            own = self.isolated[_species_rows(self.model, graph.numbers[piece.atoms])]
-            e_n[piece.atoms] = energies - own.double()
-            g_pc[piece.edges] += slopes
-        return e_n, g_pc
-
-
-def _of_core(model: Model, piece: Piece) -> tuple[Tensor, Tensor]:
-    """Energies of a piece's core, and the gradient of their sum by the edges of the piece."""
-    with torch.enable_grad():
-        r_pc = piece.graph.vectors.to(model.dtype).requires_grad_()
-        energies = model(piece.graph._replace(vectors=r_pc)).energies
-        assert energies is not None
-        e_n = energies[piece.core].double()
-        return e_n.detach(), _gradient(e_n, r_pc, create_graph=False).double()
-
-
-def atoms_at_once(model: Model, graph: Graph) -> int:
-    """How many atoms of a graph can be evaluated at once in the memory that is free; at least one.
-
-    A small piece is evaluated, what autograd keeps of it is counted, and that is taken for each of its edges.
-    """
-    kept = 0
-
-    def count(tensor: Tensor) -> Tensor:
-        nonlocal kept
-        kept += tensor.nbytes
-        return tensor
-
-    sample = next(pieces(graph, model.depth, SAMPLE_ATOMS))
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        _of_core(model, sample)
-    per_edge = 2 * kept / max(1, len(sample.edges))  # gradients are as large as what they are of
-    edges = SHARE_OF_MEMORY * available_bytes() / max(per_edge, 1.0)
-    if edges >= len(graph.centers):
-        return graph.n_atoms
-    # the surroundings of a core take room, too
-    halo = len(sample.edges) / max(1.0, SAMPLE_ATOMS * len(graph.centers) / graph.n_atoms)
-    width = max(0.0, halo ** (1 / 3) - 1) * SAMPLE_ATOMS ** (1 / 3)  # in atoms, as for cubes
-    side = max(1.0, (edges * graph.n_atoms / len(graph.centers)) ** (1 / 3) - width)
-    return int(side**3)
-
-
-def _is_large(model: Model, graph: Graph) -> bool:
-    if graph.centers.shape[0] < LARGE_EDGES or graph.gauge is not None or graph.numbers.device.type != "cpu":
-        return False
-    return model.local and model.reads == {"vectors"} and graph.n_atoms > SAMPLE_ATOMS
-
-
 class Derived:
     """A model with its baseline: energies, forces, stress and per-atom stress of any graph.
 
@@ -495,7 +394,7 @@ class Derived:
         if self._isolated is None and "energies" in self.model.outputs:
             with torch.no_grad():
                 self._isolated = isolated_energies(self.model, graph.numbers.device)
-        if self._isolated is not None and _is_large(self.model, graph):
+        if self._isolated is not None and is_large(self.model, graph):
             at_once = atoms_at_once(self.model, graph)
             if at_once < graph.n_atoms:
                 slopes = InPieces(self.model, self._isolated, at_once)

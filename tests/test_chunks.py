@@ -6,12 +6,13 @@ import pytest
 import torch
 from ase.build import bulk
 
-from ase_mlcalc import potential as module
+from ase_mlcalc import slopes as module
 from ase_mlcalc.chunks import pieces
 from ase_mlcalc.data.sets import water16
 from ase_mlcalc.graph import collate, from_atoms
 from ase_mlcalc.model import lookup
-from ase_mlcalc.potential import Derived, InPieces, derive, isolated_energies
+from ase_mlcalc.potential import Derived, derive, isolated_energies
+from ase_mlcalc.slopes import InPieces
 
 MODELS = {
     "schnet": {"features": 8, "n_interactions": 3},

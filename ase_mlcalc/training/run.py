@@ -6,7 +6,8 @@ from typing import NamedTuple
 from ase_mlcalc.accelerate import with_kernels
 from ase_mlcalc.data.frames import Sample
 from ase_mlcalc.model import Model
-from ase_mlcalc.potential import Baseline, Derived, Potential, Slopes
+from ase_mlcalc.potential import Baseline, Derived, Potential
+from ase_mlcalc.slopes import Slopes
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.loss import Loss
 from ase_mlcalc.training.metrics import Comparison, compare
