@@ -280,19 +280,21 @@ def test_a_killed_campaign_goes_on_from_its_last_states(tmp_path, data):
         "--seeds", "2", "--workers", "2", "--set", "train.max_epochs=400", "--set", "train.save_interval_s=0",
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
     states = tmp_path / "run" / "trainings/schnet/12"
 
     def done():
         return list((tmp_path / "run").glob("trainings/schnet/4/*/metrics.json"))
 
-    deadline = time.monotonic() + 200
-    while not (done() and list(states.glob("seed-*/training_state.pt"))):
-        assert time.monotonic() < deadline
-        assert first.poll() is None, "it ended before it could be killed"
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    first = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
+    try:
+        deadline = time.monotonic() + 600
+        while not (done() and list(states.glob("seed-*/training_state.pt"))):
+            assert time.monotonic() < deadline
+            assert first.poll() is None, "it ended before it could be killed"
+            time.sleep(0.05)
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
     stamps = {path: path.stat().st_mtime_ns for path in done()}
     second = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     assert second.returncode == 0, second.stderr

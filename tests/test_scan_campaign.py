@@ -5,6 +5,7 @@ import json
 import math
 from statistics import median
 
+import numpy as np
 import pytest
 import training_cases as cases
 from campaign_cases import in_this_process, without_pictures, write_metrics
@@ -12,6 +13,7 @@ from campaign_cases import in_this_process, without_pictures, write_metrics
 from ase_mlcalc import checkpoint
 from ase_mlcalc.campaigns import ScanJob, read_scan, run_scan
 from ase_mlcalc.campaigns.scan_plan import folder_name, grid
+from ase_mlcalc.campaigns.search import propose
 from ase_mlcalc.cli import main
 from ase_mlcalc.cli.templates import template_of
 from ase_mlcalc.config import toml_value, validate
@@ -275,6 +277,24 @@ def test_a_search_survives_failures(tmp_path, data, monkeypatch, optuna):
     assert len(jobs) == 12
     assert 0 < len(found.failed) < 12
     assert found.points[0].n_trained == 1
+
+
+def test_trials_that_go_on_are_not_proposed_again(tmp_path, data, optuna):
+    job = scan(tmp_path, data, {**SEARCH, "method": "optuna", "trials": 40})
+    known = [
+        {"train.learning_rate": 10**-rate, "model.features": 20, "train.schedule": "linear"}
+        for rate in np.linspace(0.5, 3.5, 16)
+    ]
+    errors = [abs(math.log10(values["train.learning_rate"]) + 2) for values in known]
+    best = {"train.learning_rate": 0.01, "model.features": 20, "train.schedule": "linear"}
+    alone = propose(job, known, errors)
+    beside = propose(job, [*known, *[best] * 12], [*errors, *[True] * 12])
+    assert alone.keys() == beside.keys() == SEARCH.keys()
+    # the values at work count as bad ones until something is known of them
+    far = [abs(math.log10(values["train.learning_rate"]) + 2) for values in (alone, beside)]
+    assert far[0] < 0.6
+    assert far[1] > 0.1
+    assert propose(job, known, [False] * 16).keys() == SEARCH.keys()
 
 
 def test_without_optuna_it_is_said_what_to_install(tmp_path, data, monkeypatch):
