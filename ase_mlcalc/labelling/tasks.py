@@ -4,7 +4,9 @@ Nothing here imports torch, so that processes start in a moment and are small.
 """
 
 import os
+import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +15,6 @@ from ase import Atoms
 from ase.calculators.calculator import (
     BaseCalculator,
     Calculator,
-    FileIOCalculator,
     PropertyNotImplementedError,
     all_changes,
 )
@@ -88,6 +89,9 @@ def calculate(reference: dict[str, Any], atoms: str) -> dict[str, Any]:
     except Exception:
         _made.clear()  # it may be left in any state
         raise
+    finally:
+        with suppress(OSError):  # it is not there, or has files in it
+            _own_folder(asked).rmdir()
     return {name: _checked(name, value, len(structure)) for name, value in results.items()}
 
 
@@ -166,7 +170,13 @@ def _make(asked: Reference) -> BaseCalculator:
 
         return MLCalculator(asked.calculator)
     made = make_foreign(asked.calculator, asked.arguments, named=("calculator", "its arguments"))
-    if isinstance(made, FileIOCalculator | GenericFileIOCalculator):
-        # processes side by side would write over each other's input files
-        made.directory = Path(asked.scratch) / str(os.getpid())
+    if isinstance(made, Calculator | GenericFileIOCalculator):
+        # processes side by side, on several nodes perhaps, would write over each other's input files; Vasp and CP2K
+        # are calculators that write some and do not say so by their class
+        made.directory = _own_folder(asked)
     return made
+
+
+def _own_folder(asked: Reference) -> Path:
+    """For files of the calculator of this process."""
+    return Path(asked.scratch) / f"{platform.node()}-{os.getpid()}"
