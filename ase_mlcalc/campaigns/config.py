@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ase_mlcalc.config import Section
 from ase_mlcalc.training.config import DataConfig, TrainConfig
+from ase_mlcalc.workers import EXECUTOR_WORDS, Executor
 
 Quantity = Literal["forces", "energy", "stress", "stresses"]
 
@@ -99,6 +100,7 @@ class CampaignJob(Section):
     output: Path = Field(description="folder that everything is written to; the same command goes on after a kill")
     data: DataConfig
     train: TrainConfig = Field(TrainConfig(), description="how each is trained")
+    executor: Executor | None = Field(None, description=EXECUTOR_WORDS)
 
 
 class LearningCurveJob(CampaignJob):

@@ -15,6 +15,7 @@ GROWING = ("learning_curve.sizes", "learning_curve.seeds", "learning_curve.model
 PICTURE = "learning_curve.png"
 _FREE: dict[str, Any] = {
     "output": True,
+    "executor": True,
     "model": True,
     "train": {"max_epochs"},
     "learning_curve": {"workers", "threads", "steps"},
@@ -56,7 +57,9 @@ def run_learning_curve(job: LearningCurveJob, *, progress: bool = True) -> Learn
         claim(folder, _identity(job, planned), GROWING)
         trainings = [one.training for one in planned.trainings]
         try:
-            for _ in make(trainings, len(trainings), job.learning_curve, folder, lock, shown=progress):
+            for _ in make(
+                trainings, len(trainings), job.learning_curve, folder, lock, executor=job.executor, shown=progress
+            ):
                 pass
         finally:
             found = summarize(job, planned)

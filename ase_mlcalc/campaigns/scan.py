@@ -57,7 +57,7 @@ def run_scan(job: ScanJob, *, progress: bool = True) -> ScanSummary:
         trainings = (training for each in proposed for training in each.trainings)
         total = (job.scan.trials or len(points)) * len(job.scan.seeds)
         try:
-            for _ in make(trainings, total, job.scan, job.output, lock, shown=progress):
+            for _ in make(trainings, total, job.scan, job.output, lock, executor=job.executor, shown=progress):
                 pass
             measure_costs(job.output, points, possible.typical)
         finally:
@@ -77,7 +77,7 @@ def _noted(proposed: Iterable[ScanPoint], points: list[ScanPoint]) -> Iterator[S
 def _identity(job: ScanJob) -> dict[str, Any]:
     """A search is also what it looks for; a table of a grid can be sorted by something else later."""
     free = {"workers", "threads", "trials"} | (set() if job.scan.method == "optuna" else {"objective"})
-    return identity(job, {"output": True, "scan": free})
+    return identity(job, {"output": True, "executor": True, "scan": free})
 
 
 def _growing(job: ScanJob) -> set[str]:

@@ -49,7 +49,7 @@ def point(job: ScanJob, name: str, values: Mapping[str, Any]) -> ScanPoint:
     """
     trainings = []
     for seed in job.scan.seeds:
-        raw = job.model_dump(exclude={"scan"}, exclude_unset=True)
+        raw = job.model_dump(exclude={"scan", "executor"}, exclude_unset=True)
         for key, value in values.items():
             _put(raw, key, value)
         folder = f"trainings/{name}/seed-{seed}"

@@ -15,7 +15,7 @@ from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.held_out import TEST_FILE
 from ase_mlcalc.training.metrics import Errors, Metrics
 from ase_mlcalc.training.worker import train_here
-from ase_mlcalc.workers import Task, available_cores, work_on
+from ase_mlcalc.workers import Executor, Task, available_cores, work_on
 
 ERROR_FILE = "error.txt"
 LOGS = "logs"
@@ -86,6 +86,7 @@ def make(
     folder: Path,
     lock: IO[str] | None,
     *,
+    executor: Executor | None,
     shown: bool,
 ) -> Iterator[Training]:
     """Do what is left to do of some trainings, several side by side; yields each that was at work when it is over.
@@ -102,6 +103,8 @@ def make(
         Of the campaign.
     lock : file, optional
         What `workers_lock` gave.
+    executor : Executor, optional
+        Where they are made; default: in processes of this machine.
     shown : bool
         Show how far they are.
 
@@ -128,7 +131,7 @@ def make(
             progress.tick([at_work[number].job for number in numbers])
 
         workers = n_workers(table)
-        for done in work_on(tasks(), workers, table.threads, folder / LOGS, lock, tick):
+        for done in work_on(tasks(), workers, table.threads, folder / LOGS, lock, tick, executor=executor):
             training = at_work[done.number]
             if done.error is not None:
                 write_text(training.job.output / ERROR_FILE, done.error + "\n")

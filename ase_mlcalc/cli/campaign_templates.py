@@ -2,6 +2,7 @@
 
 from ase_mlcalc.campaigns import config
 from ase_mlcalc.config import template
+from ase_mlcalc.workers import EXECUTOR_WORDS
 
 CURVE_TITLE = (
     "# A learning curve: `ase-mlcalc learning-curve FILE`; the same command goes on after a kill.  Name your data.\n"
@@ -28,6 +29,7 @@ def campaign_template(job: str, training: str) -> str:
         The template of a training.
     """
     _, rest = training.split("\n", 1)
+    rest = rest.replace("\n\n[data]\n", f"\n# {EXECUTOR_WORDS}\n# executor = ...\n\n[data]\n", 1)
     if job == "learning-curve":
         for key in ("n_train", "draw_seed", "bootstrap_seed"):
             rest = _without(rest, key)

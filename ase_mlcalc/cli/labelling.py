@@ -39,6 +39,10 @@ def label(
     timeout_s: Annotated[
         float | None, typer.Option("--timeout-s", min=0.0, help="Longest that one structure may take.")
     ] = None,
+    executor: Annotated[
+        Path | None,
+        typer.Option("--executor", metavar="FILE.toml", help="With a table [executor]: where calculations run."),
+    ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try structures again that failed before.")] = False,
     index: Index = ":",
     format: Format = None,  # noqa: A002  (ASE's word)
@@ -52,6 +56,7 @@ def label(
     from ase_mlcalc.data.read import read_structures
     from ase_mlcalc.errors import MLCalcError
     from ase_mlcalc.labelling import label as run
+    from ase_mlcalc.workers.executor import read_executor
 
     result = run(
         [atoms for path in structures for atoms in read_structures(path, format=format, index=index)],
@@ -63,6 +68,7 @@ def label(
         workers=workers,
         threads=threads,
         timeout_s=timeout_s,
+        executor=None if executor is None else read_executor(executor),
         retry=retry,
     )
     failures = f"{result.n_failed} structures failed; {result.failed} says why, --retry tries them again"

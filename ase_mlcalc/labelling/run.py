@@ -15,7 +15,7 @@ from ase_mlcalc.labelling.journal import Entry, Journal
 from ase_mlcalc.labelling.output import write_labelled
 from ase_mlcalc.labelling.structures import bare, structure_key
 from ase_mlcalc.labelling.tasks import calculate, prepare
-from ase_mlcalc.workers import Task, TaskProgress, available_cores, work_on, workers_lock
+from ase_mlcalc.workers import Executor, Task, TaskProgress, available_cores, work_on, workers_lock
 
 JOURNAL_FILE, LOG_FILE, WORKER_LOGS = "journal.jsonl", "label.log", "logs"
 
@@ -46,6 +46,7 @@ def label(
     workers: int | None = None,
     threads: int | None = None,
     timeout_s: float | None = None,
+    executor: Executor | None = None,
     retry: bool = False,
     progress: bool = True,
 ) -> Labelled:
@@ -78,6 +79,9 @@ def label(
         Of each process; default: its share of the cores.
     timeout_s : float, optional
         Longest that one structure may take.
+    executor : Executor, optional
+        Where structures are calculated, each in a job with `threads` cores, by default one; `workers` jobs are
+        submitted at once.  Default: in processes of this machine.
     retry : bool
         Try structures again that failed before.
     progress : bool
@@ -112,8 +116,8 @@ def label(
         try:
             with TaskProgress("label", len(unique), len(unique) - len(todo), shown=progress) as shown:
                 n_workers = workers or available_cores()
-                share = threads or max(1, available_cores() // n_workers)
-                _calculate(job, todo, journal, shown, lock, n_workers, share, timeout_s)
+                share = threads or (max(1, available_cores() // n_workers) if executor is None else 1)
+                _calculate(job, todo, journal, shown, lock, n_workers, share, timeout_s, executor)
         finally:
             n_labelled, n_failed = write_labelled(job, inputs, keys, journal)
             _say(job, f"{n_labelled} labelled, {n_failed} failed, {len(inputs) - n_labelled - n_failed} left to do")
@@ -129,6 +133,7 @@ def _calculate(
     workers: int,
     threads: int,
     timeout_s: float | None,
+    executor: Executor | None,
 ) -> None:
     """Calculate structures, and put down each outcome before the next one is waited for."""
     if not todo:
@@ -144,6 +149,7 @@ def _calculate(
         shown.tick,
         setup=Task.of(prepare, reference=reference),
         timeout_s=timeout_s,
+        executor=executor,
     )
     n_failed = 0
     for done in work:

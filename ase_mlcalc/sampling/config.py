@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ase_mlcalc.config import Section
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.study.config import FOLDER_NAME, ModelSource, StructureSource, named_structures
-from ase_mlcalc.workers import available_cores
+from ase_mlcalc.workers import EXECUTOR_WORDS, Executor, available_cores
 
 FILLED_IN = {"temperature_K": "temperatures_K", "seed": "seeds"}
 """Key of the molecular dynamics to the key of the sampling that fills it in."""
@@ -87,6 +87,7 @@ class SampleJob(Section):
         description="what drives the dynamics: the reference itself, a cheaper method, or a potential"
     )
     md: MDConfig = MDConfig()
+    executor: Executor | None = Field(None, description=EXECUTOR_WORDS)
 
     @model_validator(mode="after")
     def _every_run_is_possible(self) -> Self:

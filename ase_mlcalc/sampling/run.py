@@ -93,7 +93,9 @@ def _make(
     total = sum(run.steps for run in runs)
     with TaskProgress("sample, time steps", total, sum(steps.values()), shown=progress) as shown:
         tasks = (run_task(runs[k].job, wanted) for k in todo)
-        for done in work_on(tasks, job.sample.n_workers, job.sample.threads, folder / LOGS, lock, look):
+        table = job.sample
+        work = work_on(tasks, table.n_workers, table.threads, folder / LOGS, lock, look, executor=job.executor)
+        for done in work:
             k = todo[done.number]
             steps[k] = runs[k].steps
             if done.error is not None:

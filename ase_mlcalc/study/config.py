@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ase_mlcalc.config import Section
 from ase_mlcalc.md.config import JobFiles, MDConfig
 from ase_mlcalc.md.stages import MDJob
-from ase_mlcalc.workers import available_cores
+from ase_mlcalc.workers import EXECUTOR_WORDS, Executor, available_cores
 
 FILLED_IN = {"temperature_K": "temperatures_K", "timestep_fs": "timesteps_fs", "seed": "seeds"}
 """Key of a stage to the key of a study that fills it in."""
@@ -147,6 +147,7 @@ class StudyJob(Section):
 
     study: StudyTable
     md: tuple[MDConfig, ...] = Field((MDConfig(),), description="stages, run in sequence")
+    executor: Executor | None = Field(None, description=EXECUTOR_WORDS)
 
     @field_validator("md", mode="before")
     @classmethod

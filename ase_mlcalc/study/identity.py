@@ -29,7 +29,7 @@ def identity(job: StudyJob) -> dict[str, Any]:
     DataError
         A file that is not there.
     """
-    raw = job.model_dump(mode="json", exclude={"study": _FREE})
+    raw = job.model_dump(mode="json", exclude={"study": _FREE, "executor": True})
     for name, source in job.study.models.items():
         if source.model is not None:
             raw["study"]["models"][name]["model"] = _digest(Path(source.model), f"study.models.{name}.model")

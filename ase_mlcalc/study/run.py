@@ -76,7 +76,13 @@ def _make(job: StudyJob, runs: Sequence[PlannedRun], lock: IO[str] | None, progr
 
     with StudyProgress(runs, over, folder, shown=progress) as shown:
         work = work_on(
-            tasks, job.study.n_workers, job.study.threads, folder / LOGS, lock, lambda now: shown.tick(positions(now))
+            tasks,
+            job.study.n_workers,
+            job.study.threads,
+            folder / LOGS,
+            lock,
+            lambda now: shown.tick(positions(now)),
+            executor=job.executor,
         )
         for done in work:
             if done.number < len(scans):

@@ -142,7 +142,7 @@ class _Waiting:
         self._next.appendleft(task)
 
 
-def work_on(
+def in_processes(
     tasks: Iterable[Task],
     n_workers: int,
     threads: int,
