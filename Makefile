@@ -22,7 +22,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer bench-label bench-learning-curve venv clean
+.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer bench-label bench-learning-curve bench-active venv clean
 
 demo: venv
 	$(BIN)/ase-mlcalc demo --out "$(OUT)"
@@ -71,6 +71,10 @@ bench-stress: venv
 # errors against the number of training structures: the picture of docs/campaigns.md
 bench-learning-curve: venv
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning_curve.py
+
+# labels that active learning takes, and random sampling; with the extra xtb
+bench-active: venv
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/active_learning.py $(ACTIVE)
 
 # two worker processes against one, with the extra xtb
 bench-label: venv

@@ -20,6 +20,7 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from pydantic import BaseModel
 
+from ase_mlcalc.active import LearnJob
 from ase_mlcalc.campaigns import LearningCurveJob, ScanJob
 from ase_mlcalc.campaigns.scan_plan import corners
 from ase_mlcalc.checkpoint import save
@@ -35,6 +36,7 @@ from ase_mlcalc.study import StudyJob
 from ase_mlcalc.testing import temporary_models
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.train import train
+from ase_mlcalc.workers.executor import ExecutorFile
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -153,16 +155,18 @@ def _require_water16():
 # ----- TOML -----
 
 
+PLAIN_JOBS = {"job": MDJob, "learn": LearnJob, "study": StudyJob, "sample": SampleJob}
+"""Table that a job file is known by; the first one counts."""
+
+
 def check_toml(raw, where):
     if "project" in raw:
         (group,) = raw["project"]["entry-points"]
         assert group == ENTRY_POINT_GROUP, where
-    elif "job" in raw:
-        validate(MDJob, raw, where)
-    elif "study" in raw:
-        validate(StudyJob, raw, where)
-    elif "sample" in raw:
-        validate(SampleJob, raw, where)
+    elif plain := next((table for table in PLAIN_JOBS if table in raw), None):
+        validate(PLAIN_JOBS[plain], raw, where)
+    elif raw.keys() == {"executor"}:
+        validate(ExecutorFile, raw, where)
     elif "learning_curve" in raw:
         for table in validate(LearningCurveJob, raw, where).models.values():
             check_model(table, where)
@@ -314,13 +318,14 @@ def keys_of(config, prefix=""):
 
 def job_keys():
     models = {f"model.{key}" for model in registered().values() for key in keys_of(model.Config)}
-    return {*keys_of(TrainJob), *keys_of(MDJob), *keys_of(StudyJob), *keys_of(SampleJob), *models, "model.name"}
+    jobs = {key for job in (TrainJob, *PLAIN_JOBS.values()) for key in keys_of(job)}
+    return jobs | models | {"model.name"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_keys_exist(page):
     keys = job_keys()
-    sections = "data|train|md|job|study|sample|forces|model"
+    sections = "data|train|md|job|study|sample|learn|forces|model"
     for section, key in re.findall(rf"`({sections})\.([a-z][\w.]*)(?: = [^`]*)?`", prose(page)):
         if key.split(".")[-1] in {"extxyz", "json", "md", "png", "py", "safetensors"}:
             continue  # a file

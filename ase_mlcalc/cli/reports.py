@@ -1,8 +1,9 @@
-"""What ``ase-mlcalc report`` writes a page about: a run, a study or any trajectory."""
+"""What ``ase-mlcalc report`` writes a page about: a run, a study, a learning or any trajectory."""
 
 from pathlib import Path
 from typing import Any
 
+from ase_mlcalc.active.summary import LEARN_FILE
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.study.summary import STUDY_FILE
 
@@ -20,16 +21,21 @@ def write_page_of(source: Path, *, out: Path | None, reference: Path | None, **o
     if source.is_file():
         folder = Path(f"{source.stem}-report") if out is None else out
         return report.write_trajectory_report(source, folder, reference=reference, **of_trajectory)
+    is_learning = (source / LEARN_FILE).exists()
     is_study = (source / STUDY_FILE).exists()
     given = {name: value for name, value in {**of_trajectory, "out": out}.items() if value is not None}
-    if is_study and reference is not None:
+    if (is_study or is_learning) and reference is not None:
         given["reference"] = reference
     if given:
-        kind = "study" if is_study else "run"
+        kind = "learning" if is_learning else "study" if is_study else "run"
         raise ConfigError(
             f"{', '.join(name.replace('_', '-') for name in given)}: only for the trajectory of another program; the "
             f"folder of a {kind} knows these: leave them out"
         )
+    if is_learning:
+        from ase_mlcalc.active.page import write_learn_report
+
+        return write_learn_report(source)
     if is_study:
         from ase_mlcalc.study import refresh
 

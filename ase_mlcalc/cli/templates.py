@@ -1,7 +1,7 @@
 """Configuration files to start from: complete, commented, and runnable once they name the user's files."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ase_mlcalc.config import template, toml_value
 from ase_mlcalc.errors import ConfigError
@@ -45,7 +45,7 @@ def template_of(job: str, model: str | None = None) -> str:
 
     Parameters
     ----------
-    job : "train", "transfer", "md", "study", "sample", "learning-curve" or "scan"
+    job : "train", "transfer", "md", "study", "sample", "learn", "learning-curve" or "scan"
     model : str, optional
         Name of the model, for training.
 
@@ -56,34 +56,12 @@ def template_of(job: str, model: str | None = None) -> str:
     ModelError
         Unknown model.
     """
-    if job == "train":
-        return _train(DEFAULT_MODEL if model is None else model)
-    if job == "transfer":
-        if model is not None:
-            raise ConfigError("--model belongs to `template train`; a transfer has the model that it starts from")
-        return _transfer()
-    if job == "md":
-        if model is not None:
-            raise ConfigError("--model belongs to `template train`; molecular dynamics names a checkpoint in the file")
-        return (
-            "# Molecular dynamics: `ase-mlcalc md FILE`.  Name your structure and your checkpoint.\n"
-            "# Another [[md]] table at the end is a stage that continues the one before it.\n\n"
-        ) + _filled(template(MDJob), MD_VALUES)
-    if job == "study":
-        if model is not None:
-            raise ConfigError("--model belongs to `template train`; a study names its models in the file")
-        return (
-            "# A stability study: `ase-mlcalc study FILE`.  Name your models and structures.  The last [[md]] is\n"
-            "# production, which is judged; one before it is equilibration.\n\n"
-        ) + _without_what_is_filled_in(_filled(template(StudyJob), STUDY_VALUES)).replace(EIGHT_SEEDS, "seeds = 8")
-    if job == "sample":
-        return _sample()
-    if job in ("learning-curve", "scan"):
-        from ase_mlcalc.cli.campaign_templates import campaign_template
-
-        return campaign_template(job, _train(DEFAULT_MODEL if model is None else model))
-    known = "train, transfer, md, study, sample, learning-curve and scan"
-    raise ConfigError(f"there are templates for {known}, got {job!r}")
+    if job not in _TEMPLATES:
+        known = list(_TEMPLATES)
+        raise ConfigError(f"there are templates for {', '.join(known[:-1])} and {known[-1]}, got {job!r}")
+    if model is not None and job in _HAS_ITS_MODEL:
+        raise ConfigError(f"--model belongs to `template train`; {_HAS_ITS_MODEL[job]}")
+    return _TEMPLATES[job](DEFAULT_MODEL if model is None else model)
 
 
 def _train(name: str) -> str:
@@ -95,14 +73,14 @@ def _train(name: str) -> str:
     data, training = data_and_rest.split("\n\n[train]\n")
     text = (
         "# Training: `ase-mlcalc train FILE`; the same command goes on with a killed run.  Name your data.\n\n"
-        f"{before}\n\n[data]\n{data}\n\n{_model_table(name)}\n\n[train]\n{training}"
+        f"{before}\n\n[data]\n{data}\n\n{model_table(name)}\n\n[train]\n{training}"
     )
-    return _filled(_left_open(text, FROM_OTHER_WEIGHTS), values)
+    return filled(left_open(text, FROM_OTHER_WEIGHTS), values)
 
 
 def _sample() -> str:
     """What is filled in for each run is left out."""
-    text = _filled(template(SampleJob), SAMPLE_VALUES)
+    text = filled(template(SampleJob), SAMPLE_VALUES)
     for key in SAMPLE_FILLED_IN:
         text = re.sub(rf"\n#[^\n]*\n{key} = [^\n]*", "", text, count=1)
     return (
@@ -119,7 +97,7 @@ def _transfer() -> str:
     ) + _without_model_key(template(TrainJob))
     for key, value in FROM_OTHER_WEIGHTS.items():
         text = _with_value(text, key, value)
-    return _filled(text, TRANSFER_VALUES)
+    return filled(text, TRANSFER_VALUES)
 
 
 def _with_value(text: str, key: str, value: object) -> str:
@@ -130,7 +108,7 @@ def _with_value(text: str, key: str, value: object) -> str:
     return "\n".join(lines)
 
 
-def _left_open(text: str, keys: Iterable[str]) -> str:
+def left_open(text: str, keys: Iterable[str]) -> str:
     """Keys become comments, so that their defaults can depend on others."""
     return "\n".join(f"# {line}" if line.split(" = ")[0] in keys else line for line in text.split("\n"))
 
@@ -142,7 +120,7 @@ def _without_model_key(text: str) -> str:
     return "\n".join(lines[: place - 1] + lines[place + 1 :])
 
 
-def _model_table(name: str) -> str:
+def model_table(name: str) -> str:
     """The model's keys stay comments: what is not set follows the data and the defaults of the installed version."""
     keys = template(lookup(name).Config)
     commented = "\n".join(line if line.startswith("#") else f"# {line}" for line in keys.split("\n"))
@@ -154,7 +132,7 @@ def _model_table(name: str) -> str:
     )
 
 
-def _without_what_is_filled_in(text: str) -> str:
+def without_what_is_filled_in(text: str) -> str:
     """Keys of a stage that the study fills in are comments that say from where."""
     before, after = text.split("\n[[md]]\n", 1)
     lines = after.split("\n")
@@ -164,8 +142,53 @@ def _without_what_is_filled_in(text: str) -> str:
     return "\n[[md]]\n".join([before, "\n".join(lines)])
 
 
-def _filled(text: str, values: dict[str, str]) -> str:
+def filled(text: str, values: dict[str, str]) -> str:
     """The first key of each name gets a value in place of three dots."""
     for key, value in values.items():
         text = text.replace(f"\n# {key} = ...\n", f"\n{key} = {value}\n", 1)
     return text.rstrip("\n") + "\n"
+
+
+def _md(_: str) -> str:
+    return (
+        "# Molecular dynamics: `ase-mlcalc md FILE`.  Name your structure and your checkpoint.\n"
+        "# Another [[md]] table at the end is a stage that continues the one before it.\n\n"
+    ) + filled(template(MDJob), MD_VALUES)
+
+
+def _study(_: str) -> str:
+    return (
+        "# A stability study: `ase-mlcalc study FILE`.  Name your models and structures.  The last [[md]] is\n"
+        "# production, which is judged; one before it is equilibration.\n\n"
+    ) + without_what_is_filled_in(filled(template(StudyJob), STUDY_VALUES)).replace(EIGHT_SEEDS, "seeds = 8")
+
+
+def _learn(model: str) -> str:
+    from ase_mlcalc.cli.learn_template import learn_template
+
+    return learn_template(model_table(model))
+
+
+def _campaign(job: str, model: str) -> str:
+    from ase_mlcalc.cli.campaign_templates import campaign_template
+
+    return campaign_template(job, _train(model))
+
+
+_TEMPLATES: dict[str, Callable[[str], str]] = {
+    "train": _train,
+    "transfer": lambda _: _transfer(),
+    "md": _md,
+    "study": _study,
+    "sample": lambda _: _sample(),
+    "learn": _learn,
+    "learning-curve": lambda model: _campaign("learning-curve", model),
+    "scan": lambda model: _campaign("scan", model),
+}
+"""Job to what makes its template for a model."""
+_HAS_ITS_MODEL = {
+    "transfer": "a transfer has the model that it starts from",
+    "md": "molecular dynamics names a checkpoint in the file",
+    "study": "a study names its models in the file",
+    "sample": "a sampling names what drives it in the file",
+}
