@@ -678,7 +678,9 @@ def models(
 
 @app.command()
 def template(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="train, transfer, md, study, sample, learn, learning-curve or scan.")],
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="train, transfer, md, study, sample, learn, learning-curve or scan.")
+    ],
     model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="Model to train.")] = None,
 ) -> None:
     """Print a configuration file with every key, its default and what it means."""
