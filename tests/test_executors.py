@@ -454,17 +454,18 @@ def test_single_node_executor(tmp_path):
 
 
 SBATCH = """#!/bin/sh
-# a queue that starts every job at once, on this machine
+# a queue that starts the first jobs at once, on this machine, and the others never
 for script in "$@"; do :; done
 cp "$script" "$QUEUE/$$"
-setsid sh "$script" > /dev/null 2>&1 &
+if [ "$(ls "$QUEUE" | wc -l)" -gt "$QUEUE_ROOM" ]; then set -- sleep 1000; else set -- sh "$script"; fi
+setsid "$@" > /dev/null 2>&1 &
 echo $!
 """
 SQUEUE = """#!/bin/sh
 ps -e -o pid= | while read -r pid; do echo "$pid|me|R|job|/"; done
 """
 SCANCEL = """#!/bin/sh
-echo "$1" >> "$QUEUE/cancelled"
+echo "$1" >> "$QUEUE.cancelled"
 kill -- "-$1"
 """
 
@@ -482,6 +483,7 @@ def queue(tmp_path, monkeypatch):
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("QUEUE", str(scripts))
+    monkeypatch.setenv("QUEUE_ROOM", "100")
     return scripts
 
 
@@ -500,12 +502,15 @@ def test_jobs_of_a_queue(tmp_path, queue):
     assert str(tmp_path / "campaign" / "logs" / "executor" / "cache") in scripts[0]
 
 
-def test_jobs_of_a_queue_are_told_to_stop(tmp_path, queue):
+def test_jobs_of_a_queue_are_told_to_stop(tmp_path, queue, monkeypatch):
+    monkeypatch.setenv("QUEUE_ROOM", "2")
     path = tmp_path / "words"
-    tasks = [Task.of(cases.slow, path=str(path), word="a", seconds=100), Task.of(cases.square, value=1)]
-    running = work(tasks, tmp_path, Executor(name="SlurmClusterExecutor", resources={"partition": "cpu"}))
+    first = [Task.of(cases.slow, path=str(path), word="a", seconds=100), Task.of(cases.square, value=1)]
+    executor = Executor(name="SlurmClusterExecutor", resources={"partition": "cpu"})
+    running = work([*first, Task.of(cases.square, value=2)], tmp_path, executor, n_workers=3)
     assert next(running).number == 1
     until(lambda: lines(path))
     running.close()
     assert lines(path) == ["a begins", "a stops"]
+    assert len(lines(queue.with_name("scripts.cancelled"))) == 1, "that which was not started"
     assert not Exchange(tmp_path / "logs" / "executor").is_anyone_at_work()
