@@ -276,7 +276,7 @@ MISTAKES = [
     (["report", "{folder}"], 1, ["no result.json", "give the folder"]),
     (["check-data", "absent.xyz"], 1, ["no data file at absent.xyz"]),
     (["check-data", "{folder}/train.toml"], 1, ["cannot read"]),
-    (["template", "dance"], 1, ["templates for train, md", "'dance'"]),
+    (["template", "dance"], 1, ["templates for train, transfer", "'dance'"]),
     (["template", "train", "--model", "lennard_jones"], 1, ["analytic"]),
     (["template", "md", "--model", "schnet"], 1, ["template train"]),
     (["evaluate", "absent", "{folder}/data.extxyz", "--out", "{out}"], 1, ["no checkpoint at absent"]),

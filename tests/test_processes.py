@@ -58,7 +58,7 @@ def curve(folder: Path) -> np.ndarray:
     return np.array([[float(value or "nan") for name, value in row.items() if name != "minutes"] for row in rows])
 
 
-@pytest.mark.parametrize("kernel", [True, False])
+@pytest.mark.parametrize("kernel", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_two_processes_train_as_one(tmp_path, kernel):
     torch.set_num_threads(1)
     train(job(tmp_path / "one", kernel=kernel), progress=False)
@@ -75,6 +75,7 @@ def test_two_processes_train_as_one(tmp_path, kernel):
         torch.testing.assert_close(weights[1][name], value, rtol=1e-6, atol=1e-8, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers of torchrun in Linux' /proc")
 def test_a_killed_run_goes_on_where_batches_are_smaller_than_the_number_of_processes(tmp_path):
     whole, parts = (job(tmp_path / name, batch_size=1, max_epochs=12) for name in ("whole", "parts"))
@@ -82,7 +83,7 @@ def test_a_killed_run_goes_on_where_batches_are_smaller_than_the_number_of_proce
     running = subprocess.Popen(  # noqa: S603
         command_for(parts), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ONE_THREAD
     )
-    while not (parts.output / "log.csv").exists():
+    while not (parts.output / "training_state.pt").exists():
         assert running.poll() is None
         time.sleep(0.05)
     for worker in Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split():
