@@ -23,7 +23,7 @@ TRANSFER_VALUES = {
     "output": '"runs/transfer"',
     "train": '["few-of-the-new-level.extxyz"]',
     "start_from": '"runs/equivariant/model.safetensors"',
-    "max_epochs": "100",
+    "max_epochs": "25",
 }
 MD_VALUES = {
     "structure": '"start.extxyz"',
