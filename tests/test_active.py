@@ -203,6 +203,18 @@ def test_levels_follow_from_the_calibration(tmp_path):
     assert trust(job(tmp_path, stop_eV_per_A=0.1), files)[:2] == pytest.approx((0.15, 0.15))
 
 
+def test_levels_fall_and_do_not_rise(tmp_path):
+    files = with_calibration(tmp_path)
+    assert trust(job(tmp_path), files, [summary(threshold_eV_per_A=0.4), summary(threshold_eV_per_A=0.12)])[0] == 0.12
+    assert trust(job(tmp_path), files, [summary(threshold_eV_per_A=0.4)])[0] == pytest.approx(0.15)
+
+
+def test_a_committee_that_has_learned_nothing_is_not_trusted(tmp_path):
+    files = with_calibration(tmp_path, error_rms=6.0)
+    assert trust(job(tmp_path), files)[:2] == pytest.approx((2 / 3, 2.0))
+    assert trust(job(tmp_path, threshold_eV_per_A=1.0), files)[:2] == pytest.approx((1.0, 3.0))
+
+
 def test_without_a_calibration_a_threshold_is_needed(tmp_path):
     files = round_files(tmp_path / "out", 0)
     with pytest.raises(DataError, match=r"learn.threshold_eV_per_A"):

@@ -11,7 +11,7 @@ from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.model import Solvable, registered
 from ase_mlcalc.study.config import MOST_SEEDS, StructureSource, StudyJob, named_structures
 from ase_mlcalc.training.config import FROM_OTHER_WEIGHTS, TrainConfig, TrainJob
-from ase_mlcalc.workers import available_cores
+from ase_mlcalc.workers import EXECUTOR_WORDS, Executor, available_cores
 
 TEST_FILE = "test.extxyz"
 """In the folder of the learning: the test structures."""
@@ -139,6 +139,7 @@ class LearnJob(Section):
     )
     study: ExplorationTable = ExplorationTable()
     md: tuple[MDConfig, ...] = Field((MDConfig(),), description="stages, run in sequence")
+    executor: Executor | None = Field(None, description=f"of labels and runs: {EXECUTOR_WORDS}")
 
     @field_validator("md", mode="before")
     @classmethod
@@ -239,5 +240,6 @@ class LearnJob(Section):
                     "threads": self.learn.threads,
                 },
                 "md": stages,
+                "executor": self.executor,
             }
         )

@@ -11,6 +11,7 @@ from ase_mlcalc.campaigns.identity import claim as claim_folder
 from ase_mlcalc.campaigns.identity import contents, identity
 
 _FREE: dict[str, Any] = {
+    "executor": True,
     "learn": {"output", "rounds", "max_labels", "workers", "threads"},
     "train": {"workers"},
     "study": {"structures"},

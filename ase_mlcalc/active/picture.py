@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ase_mlcalc.active.summary import Learned, RoundSummary
-from ase_mlcalc.plots import COLORS, GREY, logarithmic, new_axes, new_figure, save
+from ase_mlcalc.plots import COLORS, logarithmic, new_axes, new_figure, save
 
 Rounds = Sequence[RoundSummary]
 
@@ -27,10 +27,10 @@ def draw_spread(axes: Axes, rounds: Rounds) -> None:
     number = np.array([each.number for each in known])
     if known:
         values = np.array([each.uncertainty_eV_per_A for each in known])
-        for low, high, label in ((0, 4, "90 % of frames"), (1, 3, "half of the frames")):
+        for low, high, label, strength in ((0, 4, "90 % of frames", 0.2), (1, 3, "half of the frames", 0.4)):
             axes.bar(
                 number, values[:, high] - values[:, low], bottom=values[:, low], width=0.5 if low == 0 else 0.3,
-                color=COLORS[0], alpha=0.25, label=label,
+                color=COLORS[0], alpha=strength, linewidth=0, label=label,
             )  # fmt: skip
         axes.plot(number, values[:, 2], "o", color=COLORS[0], markersize=5, label="median")
     every = np.array([each.number for each in rounds])
@@ -41,7 +41,7 @@ def draw_spread(axes: Axes, rounds: Rounds) -> None:
         axes.plot(every, [getattr(each, key) for each in rounds], ".--", color=color, linewidth=1.2, label=name)
     logarithmic(axes)
     _finish(axes, rounds, "largest expected force error / eV/Å")
-    axes.legend(loc="best", frameon=False, fontsize=8)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8, ncols=3)
 
 
 def draw_errors(axes: Axes, rounds: Rounds) -> None:
@@ -60,7 +60,7 @@ def draw_errors(axes: Axes, rounds: Rounds) -> None:
             axes.plot(*zip(*points, strict=True), "o-", color=color, linewidth=1.5, markersize=5, label=name)
     logarithmic(axes)
     _finish(axes, rounds, "force MAE / meV/Å")
-    axes.legend(loc="best", frameon=False, fontsize=8)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8, ncols=2)
 
 
 def draw_labels(axes: Axes, rounds: Rounds) -> None:
@@ -71,7 +71,7 @@ def draw_labels(axes: Axes, rounds: Rounds) -> None:
     axes.bar(number, asked - failed, width=0.6, color=COLORS[0], label="labelled")
     if failed[-1]:
         axes.bar(number, failed, bottom=asked - failed, width=0.6, color=COLORS[1], label="failed")
-        axes.legend(loc="upper left", frameon=False, fontsize=8)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8, ncols=2)
     for x, height in zip(number, asked.tolist(), strict=True):
         axes.annotate(f"{height}", (x, height), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8)
     axes.margins(y=0.12)
@@ -85,16 +85,16 @@ def draw_survival(axes: Axes, rounds: Rounds) -> None:
     share = [100.0 * each.n_stable / each.n_runs for each in rounds]
     axes.bar(number, share, width=0.6, color=COLORS[2], label="of the runs")
     time = [100.0 * each.mean_survival_ps / each.planned_ps for each in rounds]
-    axes.plot(number, time, "D", color=GREY, markersize=4, label="of the planned time, on average")
+    axes.plot(number, time, "D", color=COLORS[6], markersize=4, label="of the planned time, on average")
     for each, height in zip(rounds, share, strict=True):
         words = f"{each.n_stable}/{each.n_runs}\n{each.planned_ps:.3g} ps"
         axes.annotate(
-            words, (each.number, height), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=7.5
+            words, (each.number, height), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7.5
         )  # fmt: skip
-    axes.set_ylim(0.0, 145.0)
+    axes.set_ylim(0.0, 130.0)
     axes.set_yticks([0, 25, 50, 75, 100])
     _finish(axes, rounds, "survived / %")
-    axes.legend(loc="upper left", frameon=False, fontsize=8, ncols=2)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8, ncols=2)
 
 
 def _finish(axes: Axes, rounds: Rounds, label: str) -> None:

@@ -82,7 +82,7 @@ class Round:
         n_failed = self._label()
         training, validation = self._data()
         checkpoint, minutes = self._train()
-        levels = trust(self._job, round_files(self._job.learn.output, self._trained_in()))
+        levels = trust(self._job, round_files(self._job.learn.output, self._trained_in()), self._before)
         runs, study = self._explore(checkpoint, planned_ps, levels)
         assessed = self._assess(runs)
         decisions = self._choose(runs, assessed, [*training, *validation], levels)
@@ -134,6 +134,7 @@ class Round:
             workers=self._job.learn.n_workers,
             threads=self._job.learn.threads,
             timeout_s=reference.timeout_s,
+            executor=self._job.executor,
             progress=self._progress,
         )
         good = self._good(self._number)
@@ -211,7 +212,10 @@ class Round:
         logs = self._files.study / "logs"
         table = self._job.learn
         with TaskProgress("assess runs", len(runs), len(runs) - len(todo), shown=self._progress) as shown:
-            for done in work_on(tasks, table.n_workers, table.threads, logs, self._lock, shown.tick):
+            work = work_on(
+                tasks, table.n_workers, table.threads, logs, self._lock, shown.tick, executor=self._job.executor
+            )
+            for done in work:
                 if done.error is not None:
                     raise MLCalcError(f"frames of {todo[done.number][0].folder} cannot be assessed: {done.error}")
                 shown.over()

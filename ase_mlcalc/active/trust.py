@@ -8,10 +8,12 @@ from the error on validation structures.
 """
 
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ase_mlcalc.active.config import LearnJob
 from ase_mlcalc.active.files import RoundFiles
+from ase_mlcalc.active.summary import RoundSummary
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.training.calibration import FEWEST_ITEMS
 
@@ -39,8 +41,19 @@ class Trust(NamedTuple):
     """Of spread and error, on the validation structures."""
 
 
-def trust(job: LearnJob, files: RoundFiles) -> Trust:
-    """The trust levels of a round whose committee is trained.
+def trust(job: LearnJob, files: RoundFiles, before: Sequence[RoundSummary] = ()) -> Trust:
+    """The trust levels of a committee that is trained.
+
+    A threshold that follows from the validation error does not rise again: what is chosen is hard, a part of it is held
+    back, and the error on it grows while the committee gets better everywhere.
+
+    Parameters
+    ----------
+    job : LearnJob
+    files : RoundFiles
+        Of the round in which the committee was trained.
+    before : sequence of RoundSummary
+        Earlier rounds.
 
     Raises
     ------
@@ -56,7 +69,8 @@ def trust(job: LearnJob, files: RoundFiles) -> Trust:
                 f"a calibration takes forces on at least {FEWEST_ITEMS} atoms of validation structures, and "
                 f"{files.validation} has fewer; give more structures to start from, or learn.threshold_eV_per_A"
             )
-        threshold = min(THRESHOLD_OVER_ERROR * found["error_rms"], MOST_STOP_EV_PER_A / STOP_OVER_THRESHOLD)
+        demanded = [MOST_STOP_EV_PER_A / STOP_OVER_THRESHOLD, *(each.threshold_eV_per_A for each in before)]
+        threshold = min(THRESHOLD_OVER_ERROR * found["error_rms"], *demanded)
     stop = table.stop_eV_per_A or max(STOP_OVER_THRESHOLD * threshold, LEAST_STOP_EV_PER_A)
     return Trust(
         threshold,
