@@ -395,6 +395,7 @@ def test_a_kill_after_any_step_changes_nothing(learned, tmp_path, in_process):
 def test_structures_that_cannot_be_calculated_are_set_aside(tmp_path, in_process):
     raw = raw_job(tmp_path, rounds=1, test=[], threshold_eV_per_A=0.2)
     raw["learn"]["reference"]["calculator_arguments"]["fails_below_A"] = 2.44
+    raw["train"]["max_epochs"] = 4
     found = learn(validate(LearnJob, raw, "learn"), progress=False)
     first = found.rounds[0]
     assert 0 < first.n_failed < 22
@@ -420,6 +421,7 @@ def test_clusters_without_a_cell_and_labels_that_are_there(tmp_path, in_process)
     ase.io.write(tmp_path / "known.extxyz", known)
     raw = raw_job(tmp_path, rounds=1, test=[], start=[], labelled=str(tmp_path / "known.extxyz"), first_ps=0.04)
     raw["study"] |= {"structures": None, "temperatures_K": [300]}
+    raw["train"]["max_epochs"] = 4
     found = learn(validate(LearnJob, raw, "learn"), progress=False)
     assert calls(tmp_path) == []
     assert (found.n_labels, found.rounds[0].n_training, found.rounds[0].n_validation) == (0, 10, 2)
