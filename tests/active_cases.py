@@ -81,8 +81,8 @@ def raw_job(folder, **learn):
             **learn,
         },
         "model": SMALL,
-        "train": {"members": 2, "max_epochs": 30, "batch_size": 4, "warmup_steps": 5, "learning_rate": 0.01},
-        "tune": {"max_epochs": 15, "learning_rate": 0.005},
+        "train": {"members": 2, "max_epochs": 12, "batch_size": 4, "warmup_steps": 5, "learning_rate": 0.01},
+        "tune": {"max_epochs": 6, "learning_rate": 0.008},
         "study": {
             "structures": {"bulk": {"file": str(folder / "start.extxyz"), "index": 0}},
             "temperatures_K": [1500],

@@ -287,8 +287,8 @@ def test_each_round_goes_on_from_the_committee_before(learned):
         before = str(folder / "out" / found.rounds[number - 1].model)
         assert [one["train"]["start_from"] for one in header.provenance["members"]] == [before, before]
         assert [one["train"]["start_member"] for one in header.provenance["members"]] == [1, 2]
-        assert header.provenance["members"][0]["train"]["max_epochs"] == 15
-        assert header.provenance["members"][0]["train"]["learning_rate"] == 0.005
+        assert header.provenance["members"][0]["train"]["max_epochs"] == 6
+        assert header.provenance["members"][0]["train"]["learning_rate"] == 0.008
 
 
 def test_chosen_frames_are_what_the_committee_met(learned):
@@ -354,7 +354,7 @@ def test_the_same_command_does_nothing_again_and_more_rounds_go_on(learned):
     with pytest.raises(ConfigError, match=r"learn.labels_per_round \(was 5, now 6\)"):
         learn(job(folder, labels_per_round=6), progress=False)
     changed = other.model_copy(update={"tune": {**other.tune, "max_epochs": 5}})
-    with pytest.raises(ConfigError, match=r"tune.max_epochs \(was 15, now 5\)"):
+    with pytest.raises(ConfigError, match=r"tune.max_epochs \(was 6, now 5\)"):
         learn(changed, progress=False)
 
 
@@ -534,12 +534,12 @@ def test_the_template_is_valid_and_has_no_key_that_is_filled_in(tmp_path, monkey
 def test_later_rounds_are_gentle_unless_told_otherwise(tmp_path):
     raw = raw_job(tmp_path)
     any_file = [tmp_path / "any.extxyz"]
-    for tune, rate in ((raw["tune"], 0.005), ({}, 5e-4)):
+    for tune, rate in ((raw["tune"], 0.008), ({}, 5e-4)):
         given = validate(LearnJob, {**raw, "tune": tune}, "learn")
         later = given.training(tmp_path / "later", any_file, any_file, tmp_path / "model.safetensors")
         first = given.training(tmp_path / "first", any_file, any_file, None)
         assert (first.train.learning_rate, later.train.learning_rate) == (0.01, rate)
-        assert (first.train.max_epochs, later.train.max_epochs) == (30, tune.get("max_epochs", 30))
+        assert (first.train.max_epochs, later.train.max_epochs) == (12, tune.get("max_epochs", 12))
         assert (first.train.start_from, later.train.start_from) == (None, tmp_path / "model.safetensors")
         assert first.train.members == later.train.members == 2
 
