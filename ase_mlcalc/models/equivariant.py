@@ -32,7 +32,7 @@ class EquivariantConfig(NetworkConfig):
     features: int = Field(64, gt=0, description="channels of each degree on atoms")
     edge_features: int = Field(32, gt=0, description="channels of each degree in messages")
     l_max: int = Field(2, ge=1, le=4, description="highest degree of the irreps; cost grows with its fourth power")
-    n_interactions: int = Field(1, ge=0, description="message-passing layers after the density layer")
+    n_interactions: int = Field(2, ge=0, description="message-passing layers after the density layer")
     n_radial: int = Field(8, gt=0, description="radial Bessel functions")
 
 

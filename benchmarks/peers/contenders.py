@@ -61,8 +61,8 @@ _NEQUIP_2 = {"l_max": 2, "features": 32, "layers": 4}
 CONTENDERS: tuple[Contender, ...] = (
     Contender("equivariant-compiled", "equivariant", "ours", "equivariant", {"name": "equivariant"}, {"compile": True}),
     Contender("equivariant", "equivariant", "ours", "equivariant", {"name": "equivariant"}, {"compile": False}),
-    Contender("equivariant-2-compiled", "equivariant, 2 interactions", "ours", "equivariant-2",
-              {"name": "equivariant", "n_interactions": 2}, {"compile": True}),
+    Contender("equivariant-1-compiled", "equivariant, 1 interaction", "ours", "equivariant-1",
+              {"name": "equivariant", "n_interactions": 1}, {"compile": True}),
     Contender("schnet-compiled", "schnet", "ours", "schnet", {"name": "schnet"}, {"compile": True}),
     Contender("schnet", "schnet", "ours", "schnet", {"name": "schnet"}, {"compile": False}),
     Contender("nequip-l1-compiled", "NequIP l=1", "nequip", "nequip-l1", _NEQUIP_1, {"compile": True}),
