@@ -241,8 +241,8 @@ def main() -> None:
     """Do what is left to do, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/bench/active"), help="kept for going on")
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--max-labels", type=int, default=240)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--max-labels", type=int, default=400)
     parser.add_argument("--uncertain-percent", type=float, default=5.0)
     parser.add_argument("--time-ps", type=float, default=20.0, help="of runs that are to survive")
     parser.add_argument("--reference-ps", type=float, default=5.0, help="of runs with the reference")
