@@ -1,0 +1,172 @@
+"""What the studies have in common: their command line, stages that are left out for a reason, tables, pictures.
+
+A study is a list of stages.  Each is made of the package's own commands, which go on where they were stopped, and ends
+by writing tables.  In full mode a table also replaces the one between the markers of its name in the pages, the README
+of the study and docs/results.md::
+
+    <!-- table: water16/scan -->
+    <!-- end of table -->
+
+so that every number in a page was printed by a run.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from ase_mlcalc.campaigns.summaries import markdown
+from ase_mlcalc.files import write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA_VARIABLE = "ASE_MLCALC_DATA"
+Cell = str | float | int | None
+
+
+class LeftOut(Exception):  # noqa: N818
+    """A stage cannot be made here; the message says what is missing and how to get it."""
+
+
+class Study(NamedTuple):
+    """One invocation of a study."""
+
+    name: str
+    """Of its folder below examples/."""
+    out: Path
+    """Everything is written below it; the same command goes on there."""
+    quick: bool
+    """Small, to see that it works; pages are not touched."""
+    workers: int
+
+    @property
+    def pages(self) -> list[Path]:
+        """What tables go into."""
+        return [ROOT / "examples" / self.name / "README.md", ROOT / "docs" / "results.md"]
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Print a table, keep it as JSON and Markdown below ``tables/``, and put it into the pages."""
+        cells = [[shown(cell) for cell in row] for row in rows]
+        printed = Table(*columns, title=f"{self.name}: {name}")
+        for row in cells:
+            printed.add_row(*row)
+        Console(width=160).print(printed)
+        text = markdown(columns, cells)
+        folder = self.out / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        raw = {"columns": list(columns), "rows": [list(row) for row in rows]}
+        write_text(folder / f"{name}.json", json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
+        write_text(folder / f"{name}.md", text)
+        if not self.quick:
+            for page in self.pages:
+                put_into_page(page, f"{self.name}/{name}", text)
+
+    def picture(self, path: Path) -> None:
+        """Show a picture in the README: copy it beside that, in full mode."""
+        if not self.quick:
+            images = ROOT / "examples" / self.name / "images"
+            images.mkdir(exist_ok=True)
+            shutil.copy(path, images / path.name)
+
+    def data(self, *files: str) -> list[Path]:
+        """Public reference data below ``$ASE_MLCALC_DATA``.
+
+        Raises
+        ------
+        LeftOut
+            Some are not there.
+        """
+        folder = os.environ.get(DATA_VARIABLE)
+        if not folder:
+            raise LeftOut(f"set {DATA_VARIABLE} to the folder of public data, see docs/data.md")
+        paths = [Path(folder) / file for file in files]
+        missing = [str(path) for path in paths if not path.exists()]
+        if missing:
+            raise LeftOut(f"{', '.join(missing)} not found; docs/data.md says which public files go there")
+        return paths
+
+
+def shown(value: Cell) -> str:
+    """Three digits of a number, a dash for what is not known."""
+    if value is None or value != value:  # noqa: PLR0124  (NaN)
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+def put_into_page(page: Path, name: str, text: str) -> None:
+    """Replace what stands between the markers of a table; a page without them stays as it is."""
+    if not page.exists():
+        return
+    pattern = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end of table -->)", re.DOTALL)
+    before = page.read_text(encoding="utf-8")
+    after = pattern.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", before)
+    if after != before:
+        write_text(page, after)
+
+
+def needs(module: str, what: str) -> None:
+    """Leave a stage out where a package is not installed.
+
+    Raises
+    ------
+    LeftOut
+        With `what`, how to install it.
+    """
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise LeftOut(f"{module} is not installed: {what}")
+
+
+def main(
+    file: str,
+    text: str | None,
+    stages: Mapping[str, Callable[[Study], Any]],
+    arguments: Sequence[str] | None = None,
+) -> dict[str, str]:
+    """The command line of a study: make all stages, or some, in their order.
+
+    Parameters
+    ----------
+    file : str
+        Of the script, which lies in the folder of the study.
+    text : str or None
+        Its docstring.
+    stages : mapping
+        Name to function.
+    arguments : sequence of str, optional
+        In place of those of the command line.
+
+    Returns
+    -------
+    dict
+        Stages that were left out, and why.
+    """
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    name = Path(file).resolve().parent.name
+    parser.add_argument("--quick", action="store_true", help="a minute or two, to see that it works")
+    parser.add_argument("--only", nargs="+", metavar="STAGE", choices=[*stages], help=f"of {', '.join(stages)}")
+    parser.add_argument("--out", type=Path, help="folder of all results; default runs/studies/NAME, with -quick")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes side by side")
+    options = parser.parse_args(arguments)
+    out = options.out or Path("runs/studies") / (f"{name}-quick" if options.quick else name)
+    study = Study(name, out, options.quick, options.workers)
+    out.mkdir(parents=True, exist_ok=True)
+    console, left_out = Console(width=110), {}
+    for stage, make in stages.items():
+        if options.only is None or stage in options.only:
+            console.rule(stage)
+            try:
+                make(study)
+            except LeftOut as reason:
+                left_out[stage] = str(reason)
+                console.print(f"left out: {reason}")
+    return left_out
