@@ -22,7 +22,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer bench-label bench-learning-curve bench-active venv clean
+.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer bench-label bench-learning-curve bench-active study-water-stress study-inductive-bias study-water16 study-direct-forces study-flexible-molecules venv clean
 
 demo: venv
 	$(BIN)/ase-mlcalc demo --out "$(OUT)"
@@ -83,6 +83,22 @@ bench-label: venv
 # few frames of another level of theory: other weights to begin with, and differences, against starting anew
 bench-transfer: venv
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transfer.py $(TRANSFER)
+
+# earlier results beside ours, docs/results.md: hours each, resumable; STUDY=--quick: a minute, STUDY="--only STAGE"
+study-water-stress: venv
+	OMP_NUM_THREADS=1 $(BIN)/python examples/water_stress/run.py $(STUDY)
+
+study-inductive-bias: venv
+	OMP_NUM_THREADS=1 $(BIN)/python examples/inductive_bias/run.py $(STUDY)
+
+study-water16: venv
+	OMP_NUM_THREADS=1 $(BIN)/python examples/water16/run.py $(STUDY)
+
+study-direct-forces: venv
+	OMP_NUM_THREADS=1 $(BIN)/python examples/direct_forces/run.py $(STUDY)
+
+study-flexible-molecules: venv
+	OMP_NUM_THREADS=1 $(BIN)/python examples/flexible_molecules/run.py $(STUDY)
 
 venv: $(STAMP)
 
