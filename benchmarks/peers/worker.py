@@ -117,6 +117,7 @@ class Session:
         if self.dynamics is None or self.steps_done + count > EPISODE_STEPS:
             self._begin_dynamics()
         assert self.dynamics is not None
+        self.dynamics.atoms.get_forces()  # calls at other positions were between: not to be paid by the first step
         for _ in range(min(count - 1, WARM_UP)):
             self._step()
         before = self.model_seconds()
