@@ -3,6 +3,11 @@
 import csv
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from statistics import median
 
 import numpy as np
@@ -301,6 +306,41 @@ def test_without_optuna_it_is_said_what_to_install(tmp_path, data, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"pip install \"ase-mlcalc\[search\]\""):
         run_scan(scan(tmp_path / "run", data, {**SEARCH, "method": "optuna", "trials": 2}), progress=False)
+
+
+@pytest.mark.slow
+def test_a_killed_scan_goes_on_from_its_last_states(tmp_path, data):
+    """Worker processes and their command, killed at once; what was trained by then is not touched again."""
+    (tmp_path / "scan.toml").write_text(
+        f"output = '{tmp_path / 'run'}'\n"
+        f"[data]\ntrain = '{data}'\nn_validation = 4\n"
+        "[model]\nname = 'schnet'\nn_interactions = 1\nn_gaussians = 8\n"
+        "[train]\nmax_epochs = 400\nbatch_size = 4\nsave_interval_s = 0\ndevice = 'cpu'\n"
+        "[scan]\nworkers = 2\n'model.features' = [4, 6, 8, 10]\n"
+    )
+    words = [sys.executable, "-m", "ase_mlcalc", "scan", str(tmp_path / "scan.toml")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    trainings = tmp_path / "run" / "trainings"
+
+    def done():
+        return list(trainings.glob("**/metrics.json"))
+
+    first = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+    try:
+        deadline = time.monotonic() + 600
+        while not (done() and len(list(trainings.glob("**/training_state.pt"))) > len(done())):
+            assert time.monotonic() < deadline
+            assert first.poll() is None, "it ended before it could be killed"
+            time.sleep(0.05)
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    stamps = {path: path.stat().st_mtime_ns for path in done()}
+    second = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    assert second.returncode == 0, second.stderr
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    assert any("resumed after epoch" in path.read_text() for path in trainings.glob("**/output.txt"))
+    assert len(read_scan(tmp_path / "run").points) == 4
 
 
 # ----- templates ------------------------------------------------------------------------------------------------------
