@@ -17,17 +17,22 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
+from ase_mlcalc.campaigns import run_trainings
 from ase_mlcalc.campaigns.summaries import markdown
+from ase_mlcalc.campaigns.trainings import Trained
+from ase_mlcalc.config import Section, read_toml, validate
 from ase_mlcalc.files import write_text
+from ase_mlcalc.training.config import TrainJob
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_VARIABLE = "ASE_MLCALC_DATA"
 Cell = str | float | int | None
+Job = TypeVar("Job", bound=Section)
 
 
 class LeftOut(Exception):  # noqa: N818
@@ -50,6 +55,45 @@ class Study(NamedTuple):
         """What tables go into."""
         return [ROOT / "examples" / self.name / "README.md", ROOT / "docs" / "results.md"]
 
+    def job(self, kind: type[Job], file: str, changes: Mapping[str, Any]) -> Job:
+        """A job from a TOML file in the folder of the study, with some of its keys, as ``train.seed``, changed."""
+        raw = read_toml(ROOT / "examples" / self.name / file)
+        for key, value in changes.items():
+            *sections, last = key.split(".")
+            table = raw
+            for section in sections:
+                table = table.setdefault(section, {})
+            table[last] = value
+        return validate(kind, raw, file)
+
+    def train(self, stage: str, jobs: Mapping[str, Mapping[str, Any]], threads: int = 1) -> dict[str, Trained]:
+        """Train several potentials side by side, each in ``STAGE/NAME``; jobs are tables without ``output``."""
+        folder = self.out / stage
+        made = [validate(TrainJob, {**raw, "output": folder / name}, name) for name, raw in jobs.items()]
+        return dict(zip(jobs, run_trainings(made, folder, workers=self.workers, threads=threads), strict=True))
+
+    def checkpoint(self, stage: str, name: str) -> Path:
+        """Of a training of a stage before.
+
+        Raises
+        ------
+        LeftOut
+            It is not there yet.
+        """
+        path = self.out / stage / name / "model.safetensors"
+        if not path.exists():
+            raise LeftOut(f"{path} is not there; make the stage {stage} first")
+        return path
+
+    def keep(self, stage: str, found: Mapping[str, Any]) -> None:
+        """Keep the numbers of a stage for others."""
+        write_text(self.out / f"{stage}.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+    def kept(self, stage: str) -> dict[str, Any]:
+        """What a stage kept; empty before it is made."""
+        path = self.out / f"{stage}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         """Print a table, keep it as JSON and Markdown below ``tables/``, and put it into the pages."""
         cells = [[shown(cell) for cell in row] for row in rows]
@@ -67,12 +111,12 @@ class Study(NamedTuple):
             for page in self.pages:
                 put_into_page(page, f"{self.name}/{name}", text)
 
-    def picture(self, path: Path) -> None:
-        """Show a picture in the README: copy it beside that, in full mode."""
+    def picture(self, path: Path, name: str | None = None) -> None:
+        """Show a picture in the README: copy it into ``images/`` beside that, in full mode."""
         if not self.quick:
             images = ROOT / "examples" / self.name / "images"
             images.mkdir(exist_ok=True)
-            shutil.copy(path, images / path.name)
+            shutil.copy(path, images / (name or path.name))
 
     def data(self, *files: str) -> list[Path]:
         """Public reference data below ``$ASE_MLCALC_DATA``.

@@ -5,6 +5,7 @@ from ase_mlcalc.campaigns.curve_summary import LearningCurve, read_learning_curv
 from ase_mlcalc.campaigns.learning_curve import run_learning_curve
 from ase_mlcalc.campaigns.scan import run_scan
 from ase_mlcalc.campaigns.scan_summary import ScanSummary, read_scan
+from ase_mlcalc.campaigns.several import run_trainings
 
 __all__ = [
     "LearningCurve",
@@ -15,4 +16,5 @@ __all__ = [
     "read_scan",
     "run_learning_curve",
     "run_scan",
+    "run_trainings",
 ]

@@ -197,13 +197,17 @@ class ScanTable(CampaignTable):
             if isinstance(value, Range):
                 if self.method != "optuna":
                     raise ValueError(f'{key} is a range, which is for method = "optuna"; give a list of values')
-            elif not value or any(value.count(one) > 1 for one in value):
+            elif not value or (self.method != "zip" and any(value.count(one) > 1 for one in value)):
                 raise ValueError(f"{key} = {value} is to have at least one value, and each once")
         if (self.trials is None) == (self.method == "optuna"):
             raise ValueError('trials belongs to method = "optuna", which needs it')
         lengths = {key: len(value) for key, value in self.values.items() if isinstance(value, list)}
         if self.method == "zip" and len(set(lengths.values())) > 1:
             raise ValueError(f'method = "zip" takes values that stand beside each other, got lists of {lengths}')
+        if self.method == "zip":
+            rows = list(zip(*self.values.values(), strict=True))  # type: ignore[arg-type]  (ranges were refused)
+            if twice := [row for row in rows if rows.count(row) > 1]:
+                raise ValueError(f"values {twice[0]} stand beside each other twice; these trainings would be the same")
         return self
 
 

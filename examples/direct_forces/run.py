@@ -1,0 +1,234 @@
+"""Forces predicted directly, against forces that are derivatives of an energy, on small molecules.
+
+    python examples/direct_forces/run.py --quick
+    python examples/direct_forces/run.py                   # hours; the same command goes on after a kill
+    python examples/direct_forces/run.py --only accuracy speed
+
+The full mode reads rMD17, see docs/data.md.  The quick mode labels a few frames of ethanol with GFN2-xTB (the extra
+xtb).
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ase.io
+from ase import Atoms
+from ase.units import kcal, mol
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import LeftOut, Study, main, needs
+
+from ase_mlcalc.data.read import read_frames
+from ase_mlcalc.training.side_by_side import compare_files
+
+KCAL = 1000 * kcal / mol  # meV
+MODELS = ("tensor_field", "schnet", "equivariant")
+MOLECULES = ("ethanol", "benzene", "toluene", "aspirin", "naphthalene", "malonaldehyde", "salicylic", "uracil")
+THESIS = {
+    "benzene": (0.19, 0.31),
+    "toluene": (0.39, 0.57),
+    "malonaldehyde": (1.00, 0.66),
+    "salicylic": (0.78, 0.85),
+    "aspirin": (1.09, 1.35),
+    "ethanol": (0.73, 0.39),
+    "uracil": (0.60, 0.56),
+    "naphthalene": (0.30, 0.58),
+}
+"""Table 3.1 of S. Batzner (2019): force errors in kcal/mol/Å of direct prediction and of SchNet, 1000 structures of the
+original MD17."""
+THESIS_CALL_MS = {"aspirin": (7.0, 91.0), "benzene": (4.1, 42.0), "ethanol": (3.8, 27.0)}
+"""Table 3.3: prediction on a CPU, ms."""
+THESIS_MINUTES = {
+    "ethanol": (174, 1893),
+    "benzene": (9, 2957),
+    "toluene": (22, 2118),
+    "naphthalene": (25, 3463),
+    "aspirin": (8, 995),
+}
+"""Table 3.5: minutes to an error within 10 % of that of the worse model, on a K80."""
+MACE = {
+    "aspirin": 6.6,
+    "benzene": 0.3,
+    "ethanol": 2.1,
+    "malonaldehyde": 4.1,
+    "naphthalene": 1.6,
+    "salicylic": 3.1,
+    "toluene": 1.5,
+    "uracil": 2.1,
+}
+"""Force errors on rMD17 in meV/Å: I. Batatia et al., NeurIPS 2022."""
+EPOCHS = {"tensor_field": 60, "schnet": 60, "equivariant": 60}
+LONG_EPOCHS = {"benzene": 600, "ethanol": 600, "toluene": 400, "aspirin": 300}
+TINY: dict[str, dict[str, Any]] = {
+    "tensor_field": {"layers": [4, 4], "l_max": 1},
+    "equivariant": {"features": 4, "edge_features": 2, "l_max": 1},
+    "schnet": {"features": 8, "n_interactions": 1},
+}
+
+
+def molecules(study: Study) -> Sequence[str]:
+    """Of this study."""
+    return ("ethanol",) if study.quick else MOLECULES
+
+
+def data(study: Study, molecule: str) -> dict[str, Any]:
+    """``[data]`` of a training: rMD17, or in quick mode a few frames that are made here."""
+    if study.quick:
+        import quick_ethanol
+
+        needs("tblite", 'pip install "ase-mlcalc[xtb]"')
+        train, test = quick_ethanol.files(study.out / "data")
+        return {"train": train, "test": test, "n_validation": 4}
+    train, test = study.data(f"rmd17/{molecule}_train.npz", f"rmd17/{molecule}_test.npz")
+    return {"train": train, "test": test, "n_validation": 50}
+
+
+# ----- accuracy and cost ----------------------------------------------------------------------------------------------
+
+
+def accuracy(study: Study) -> None:
+    """Force errors of the three families on all molecules, beside the thesis."""
+    import training_time
+
+    rows, times = [], []
+    for molecule in molecules(study):
+        own = data(study, molecule)
+        jobs = {
+            name: {
+                "data": own,
+                "model": {"name": name, **(TINY[name] if study.quick else {})},
+                "train": {"max_epochs": 1 if study.quick else EPOCHS[name], "validate_every": 1},
+            }
+            for name in MODELS
+        }
+        stage = f"accuracy/{molecule}"
+        found = study.train(stage, jobs)
+        measured = [None if one.test is None else one.test.force_mae_meV_per_A / KCAL for one in found.values()]
+        hours = [training_time.core_hours(study.out / stage / name) for name in MODELS]
+        rows.append([molecule, *THESIS.get(molecule, (None, None)), *measured, *hours])
+        times.append([molecule, *THESIS_MINUTES.get(molecule, (None, None))])
+        times[-1] += training_time.to_common_error(*(study.out / stage / name for name in ("tensor_field", "schnet")))
+        heads = ["force MAE / kcal/mol/Å", "direct, thesis", "SchNet, thesis", *(f"`{name}`" for name in MODELS)]
+        study.table("accuracy", [*heads, *(f"core-hours, `{name}`" for name in MODELS)], rows)
+        heads = ["minutes of training", "direct, thesis (K80)", "SchNet, thesis (K80)", "`tensor_field`", "`schnet`"]
+        study.table("training", [*heads, "ratio", "to a force MAE of / kcal/mol/Å"], times)
+    study.keep("accuracy", {row[0]: row[1:6] for row in rows})
+
+
+def speed(study: Study) -> None:
+    """Time of a prediction, calls of all models in turn."""
+    rows = []
+    for molecule in ("ethanol",) if study.quick else THESIS_CALL_MS:
+        checkpoints = [study.checkpoint(f"accuracy/{molecule}", name) for name in MODELS]
+        out = study.out / "speed" / molecule
+        compared = compare_files(checkpoints, [data(study, molecule)["test"]], out, repeats=5 if study.quick else 200)
+        rows.append([molecule, *THESIS_CALL_MS[molecule], *(row.ms_per_call for row in compared)])
+    heads = ["ms per prediction", "direct, thesis", "SchNet, thesis", *(f"`{name}`" for name in MODELS)]
+    study.table("speed", heads, rows)
+
+
+def reach(study: Study) -> None:
+    """Long trainings of `equivariant`, beside the published errors of MACE."""
+    rows = []
+    for molecule, epochs in (("ethanol", 2),) if study.quick else LONG_EPOCHS.items():
+        import training_time
+
+        job = {
+            "data": data(study, molecule),
+            "model": {"name": "equivariant", **(TINY["equivariant"] if study.quick else {})},
+            "train": {"max_epochs": epochs},
+        }
+        (one,) = study.train(f"reach/{molecule}", {"equivariant": job}).values()
+        error = None if one.test is None else one.test.force_mae_meV_per_A
+        hours = training_time.core_hours(study.out / "reach" / molecule / "equivariant")
+        rows.append([molecule, MACE[molecule], error, epochs, hours])
+        study.keep("reach", {row[0]: row[1:] for row in rows})
+        heads = ["force MAE / meV/Å", "MACE, published", "`equivariant`", "epochs", "core-hours"]
+        study.table("reach", heads, rows)
+
+
+# ----- dynamics -------------------------------------------------------------------------------------------------------
+
+
+def start(study: Study, molecule: str) -> Path:
+    """The structure of lowest energy among those of the training set."""
+    path = study.out / "starts" / f"{molecule}.extxyz"
+    if not path.exists():
+        frames = read_frames([data(study, molecule)["train"]])
+        best = min(frames, key=lambda frame: float(frame.labels.energy)).atoms
+        path.parent.mkdir(exist_ok=True)
+        ase.io.write(path, Atoms(best.numbers, best.positions))
+    return path
+
+
+def md(study: Study) -> None:
+    """Heating at constant energy: the protocol of the thesis with 8 seeds for each temperature."""
+    import heating
+
+    rows = []
+    for molecule in ("ethanol",) if study.quick else ("toluene", "benzene", "naphthalene"):
+        sources = {name: study.checkpoint(f"accuracy/{molecule}", name) for name in MODELS}
+        rows += heating.heat(study, molecule, start(study, molecule), sources)
+        study.table("heating", heating.HEATING_COLUMNS, rows)
+    study.keep("md", {f"{row[0]} {row[1]} {row[2]}": row[3:] for row in rows})
+
+
+def work(study: Study) -> None:
+    """The heat that follows from the errors of the forces along trajectories of an accurate model of energies."""
+    import heating
+
+    rows = []
+    for molecule in ("ethanol",) if study.quick else ("toluene", "benzene", "naphthalene"):
+        sources = {name: study.checkpoint(f"accuracy/{molecule}", name) for name in MODELS}
+        rows += heating.explain(study, molecule, start(study, molecule), sources)
+        study.table("explained", heating.EXPLAINED_COLUMNS, rows)
+    study.keep("work", {f"{row[0]} {row[1]} {row[2]}": row[3:] for row in rows})
+
+
+def warning(study: Study) -> None:
+    """A committee beside a run: does its spread rise before a bond breaks, and how early?"""
+    import spread_warning
+
+    molecule = "ethanol" if study.quick else "toluene"
+    spread_warning.show(study, data(study, molecule), start(study, molecule), TINY)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def summary(study: Study) -> None:
+    """Published figures, the same kind of model here, and the best."""
+    accurate, reached = study.kept("accuracy"), study.kept("reach")
+    if not accurate:
+        raise LeftOut("make the stage accuracy first")
+    rows = []
+    for molecule, (direct, schnet, *ours) in accurate.items():
+        tensor_field, ours_schnet, equivariant = (None if one is None else one * KCAL for one in ours)
+        long = reached.get(molecule, [None, None])[1]
+        published = [None if one is None else one * KCAL for one in (direct, schnet)]
+        rows.append([molecule, *published, MACE.get(molecule), tensor_field, ours_schnet, equivariant, long])
+    heads = ["force MAE / meV/Å", "direct, thesis", "SchNet, thesis", "MACE, published"]
+    heads += ["`tensor_field`", "`schnet`", "`equivariant`", "`equivariant`, hours"]
+    study.table("summary", heads, rows)
+
+
+STAGES = {
+    "accuracy": accuracy,
+    "speed": speed,
+    "md": md,
+    "work": work,
+    "warning": warning,
+    "reach": reach,
+    "summary": summary,
+}
+
+
+def run(arguments: Sequence[str] | None = None) -> dict[str, str]:
+    """All stages, or some; returns what was left out and why."""
+    return main(__file__, __doc__, STAGES, arguments)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,171 @@
+"""The studies of examples/ in their quick mode, and how their tables get into pages."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from campaign_cases import in_this_process, without_pictures, write_metrics
+
+from ase_mlcalc.campaigns import run_trainings
+from ase_mlcalc.config import validate
+from ase_mlcalc.errors import ConfigError
+from ase_mlcalc.graph import from_atoms
+from ase_mlcalc.testing import temporary_models
+from ase_mlcalc.training.config import TrainJob
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def study(monkeypatch, tmp_path):
+    """Runs a study with --quick, all its trainings in this process; gives its module, what was left out, its folder."""
+    in_this_process(monkeypatch)
+    without_pictures(monkeypatch)
+
+    def run(name, *more):
+        monkeypatch.syspath_prepend(EXAMPLES)
+        monkeypatch.syspath_prepend(EXAMPLES / name)
+        module = _module(name)
+        with temporary_models():
+            left_out = module.run(["--quick", "--workers", "1", "--out", str(tmp_path / name), *more])
+        sys.modules.pop("published_schnet", None)
+        return module, left_out, tmp_path / name
+
+    return run
+
+
+def _module(name):
+    spec = importlib.util.spec_from_file_location(f"study_{name}", EXAMPLES / name / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def table(folder, name):
+    raw = json.loads((folder / "tables" / f"{name}.json").read_text())
+    return [dict(zip(raw["columns"], row, strict=True)) for row in raw["rows"]]
+
+
+def pages():
+    return {page: page.read_bytes() for page in [*EXAMPLES.glob("*/README.md"), EXAMPLES.parent / "docs/results.md"]}
+
+
+def test_water16(study):
+    before = pages()
+    module, left_out, folder = study("water16")
+    rows = {row["network of the earlier study"]: row for row in table(folder, "published")}
+    assert set(module.REPAIRS) < set(rows)
+    assert len({rows[name]["force RMSE / eV/Å"] for name in module.REPAIRS}) == 4  # repairs change something
+    assert [row["model"] for row in table(folder, "models")][-1] == "committee of 8 `behler_parrinello`"
+    assert len(table(folder, "scan")) == 2
+    assert all(row["force MAE / meV/Å, transfer"] > 0 for row in table(folder, "transfer"))
+    assert table(folder, "summary")[0]["published"] == 1.04
+    assert set(left_out) <= {"md", "openmm"}
+    assert pages() == before  # quick numbers stay out of them
+
+
+def test_published_network_has_its_faults(monkeypatch):
+    """Radial functions hardly depend on the distance; what neighbours are does not matter.  Repairs end both."""
+    monkeypatch.syspath_prepend(EXAMPLES / "water16")
+    sys.modules.pop("published_schnet", None)
+    with temporary_models():
+        from published_schnet import Convolution, Published, PublishedConfig
+
+        d = torch.linspace(1.0, 12.0, 50)
+        for gaussians, low, high in ((False, 1.0, 1.13), (True, 0.0, 1.0)):
+            convolution = Convolution(PublishedConfig(gaussians=gaussians))
+            values = torch.exp(convolution.exponent * (d[:, None] - convolution.centers) ** 2)
+            assert low <= values.min()
+            assert values.max() <= high
+        water = Atoms("OHH", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+        other = Atoms("OHO", water.positions)
+        for gather in (False, True):
+            torch.manual_seed(0)
+            model = Published(PublishedConfig(features=8, n_gaussians=10, gaussians=True, gather=gather)).double()
+            first, changed = (model(from_atoms(one, 6.8)).energies[0] for one in (water, other))
+            assert (abs(float(first - changed)) > 1e-6) == gather
+
+
+def test_direct_forces(study):
+    pytest.importorskip("tblite")
+    _, left_out, folder = study("direct_forces")
+    assert not left_out
+    (row,) = table(folder, "accuracy")
+    assert all(row[f"`{name}`"] > 0 for name in ("tensor_field", "schnet", "equivariant"))
+    assert {row["model"] for row in table(folder, "heating")} == {"`tensor_field`", "`schnet`", "`equivariant`"}
+    assert all(row["heating expected from it / K/ps"] > 0 for row in table(folder, "explained"))
+    assert table(folder, "warning")[0]["runs"] == 1
+    assert table(folder, "summary")[0]["MACE, published"] == 2.1
+
+
+def test_flexible_molecules(study):
+    pytest.importorskip("tblite")
+    _, left_out, folder = study("flexible_molecules")
+    assert set(left_out) == {"rmd17", "package"}
+    rows = {row["force MAE / kcal/mol/Å"]: row for row in table(folder, "glycine")}
+    assert rows["`sgdml`"]["10"] < rows["`sgdml`"]["5"]
+    assert len(table(folder, "along")) == 4
+    trap = {(row["energies"], row["model"]): row for row in table(folder, "trap")}
+    wrong = trap["divided by their standard deviation", "`sgdml`"]
+    assert wrong["`check-data` finds"] != trap["as they are", "`sgdml`"]["`check-data` finds"]
+
+
+def test_minutes_to_a_common_error(monkeypatch, tmp_path):
+    """Two logs: 1 minute an epoch, to 10, and 3 minutes an epoch, to 5; a pause does not count."""
+    monkeypatch.syspath_prepend(EXAMPLES / "direct_forces")
+    from training_time import KCAL, core_hours, to_common_error
+
+    for name, pace, errors in (("one", 1, [40, 20, 10.5, 10, 12]), ("other", 3, [30, 12, 9, 5])):
+        (tmp_path / name).mkdir()
+        minutes = np.cumsum(np.full(len(errors), pace)) + np.where(np.arange(len(errors)) > 2, 100, 0)
+        lines = [f"{k + 1},{minute},{error}" for k, (minute, error) in enumerate(zip(minutes, errors, strict=True))]
+        text = "\n".join(["epoch,minutes,val_force_mae_meV_per_A", *lines])
+        (tmp_path / name / "log.csv").write_text(text)
+    assert core_hours(tmp_path / "one") == pytest.approx(5 / 60)
+    assert to_common_error(tmp_path / "one", tmp_path / "other") == pytest.approx([3, 9, 3, 11 / KCAL])
+    assert to_common_error(tmp_path / "one", tmp_path / "none") == [None] * 4
+
+
+def test_tables_replace_what_stands_between_their_markers(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from common import put_into_page, shown
+
+    page = tmp_path / "page.md"
+    text = (
+        "before\n<!-- table: a/b -->\nold\n<!-- end of table -->\n<!-- table: a/c -->\nother\n<!-- end of table -->\n"
+    )
+    page.write_text(text)
+    put_into_page(page, "a/b", "| new \\d |\n")
+    assert page.read_text() == text.replace("\nold\n", "\n\n| new \\d |\n\n")
+    put_into_page(page, "a/unknown", "nothing")
+    put_into_page(tmp_path / "none.md", "a/b", "nothing")
+    assert "nothing" not in page.read_text()
+    assert [shown(value) for value in (None, float("nan"), 12.3456, 12345.6, 3)] == ["-", "-", "12.3", "12346", "3"]
+
+
+def test_trainings_with_jobs_of_their_own(monkeypatch, tmp_path):
+    def fake(job):
+        if job.model["name"] == "schnet":
+            raise ConfigError("no")
+        write_metrics(job, 3.0)
+
+    done = in_this_process(monkeypatch, fake)
+    raw = {"data": {"train": "none.extxyz"}, "train": {"max_epochs": 1}}
+    jobs = [
+        validate(TrainJob, {**raw, "output": tmp_path / name, "model": {"name": name}}, name)
+        for name in ("equivariant", "schnet")
+    ]
+    first, second = run_trainings(jobs, tmp_path, workers=1, progress=False)
+    assert (first.status, first.validation.force_mae_meV_per_A) == ("trained", 3.0)
+    assert (second.status, second.error) == ("failed", "no")
+    run_trainings(jobs, tmp_path, workers=1, progress=False)
+    assert [job.output.name for job in done] == ["equivariant", "schnet", "schnet"]  # only what failed again
+    with pytest.raises(ConfigError, match="not below"):
+        run_trainings(jobs, tmp_path / "equivariant", workers=1, progress=False)
+    with pytest.raises(ConfigError, match="own"):
+        run_trainings([jobs[0], jobs[0]], tmp_path, workers=1, progress=False)
