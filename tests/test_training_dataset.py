@@ -2,11 +2,8 @@
 
 import json
 
-import ase.io
 import pytest
 import training_cases as cases
-from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.training import dataset, written
@@ -32,12 +29,14 @@ def test_isolated_atoms_are_trained_on_and_never_held_back(tmp_path):
 
 
 @pytest.mark.parametrize(("n_structures", "held_back"), [(2, 1), (40, 4), (500, 50), (1000, 50), (4000, 200)])
-def test_small_sets_hold_back_a_tenth_and_large_ones_a_twentieth(tmp_path, n_structures, held_back):
-    one = Atoms("Ar2", positions=[[0, 0, 0], [0, 0, 3.8]])
-    one.calc = SinglePointCalculator(one, energy=-0.01)
-    ase.io.write(tmp_path / "many.traj", [one] * n_structures)
-    data = dataset.load(DataConfig(train=(tmp_path / "many.traj",)))
-    assert (len(data.train), len(data.validation)) == (n_structures - held_back, held_back)
+def test_small_sets_hold_back_a_tenth_and_large_ones_a_twentieth(n_structures, held_back):
+    assert dataset._held_back(n_structures) == held_back
+
+
+def test_what_is_held_back_is_not_trained_on(tmp_path):
+    file = cases.write(tmp_path / "many.extxyz", cases.clusters(40))
+    data = dataset.load(DataConfig(train=(file,)))
+    assert (len(data.train), len(data.validation)) == (36, 4)
 
 
 def places(frames):
