@@ -155,6 +155,13 @@ def evaluate(
     index: Index = ":",
     key: Keys = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Structures evaluated at once.")] = 16,
+    definition: Annotated[
+        str | None,
+        typer.Option("--definition", help="Of per-atom stress: edge, center, other, site, heat or cluster."),
+    ] = None,
+    kinetic: Annotated[
+        bool, typer.Option("--kinetic", help="Stresses with their kinetic part, from the momenta of the structures.")
+    ] = False,
 ) -> None:
     """Measure the errors of a potential on labelled structures."""
     from ase_mlcalc.cli.tables import metrics_table
@@ -169,6 +176,8 @@ def evaluate(
         index=index,
         batch_size=batch_size,
         predictions=predictions,
+        definition=definition,
+        kinetic=kinetic,
     )
     _console().print(metrics_table(metrics, f"errors of {model}"))
     if seen := json.loads((out / "metrics.json").read_text(encoding="utf-8"))["n_seen_in_training"]:

@@ -15,6 +15,7 @@ from ase_mlcalc.stress.kinetic import (
     voronoi_volumes,
 )
 from ase_mlcalc.stress.planes import Planes
+from ase_mlcalc.stress.stored import Stored
 from ase_mlcalc.stress.write import write_field
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Hardy",
     "IrvingKirkwood",
     "Planes",
+    "Stored",
     "StressField",
     "atomic_virials",
     "find_edges",

@@ -17,6 +17,7 @@ from ase_mlcalc.properties import SPECS
 from ase_mlcalc.training.figures import parity
 from ase_mlcalc.training.metrics import Comparison, Metrics, compare_frames, measure
 from ase_mlcalc.training.seen import n_seen
+from ase_mlcalc.training.stress_views import SplitBy, with_kinetic_part
 from ase_mlcalc.virials import definition_at_hand
 
 
@@ -30,6 +31,8 @@ def evaluate_files(
     index: str = ":",
     batch_size: int = 16,
     predictions: bool = False,
+    definition: str | None = None,
+    kinetic: bool = False,
 ) -> Metrics:
     """Errors of a checkpoint on labelled structures, written to a folder.
 
@@ -50,28 +53,38 @@ def evaluate_files(
         Structures that are evaluated at once.
     predictions : bool
         Write structures with predictions as calculator results and labels as ``REF_energy``, ``REF_forces`` and
-        ``REF_stress``.
+        ``REF_stress``; always the potential part of stresses.
+    definition : str, optional
+        How per-atom stress is split over atoms, one of `ase_mlcalc.virials.DEFINITIONS`; default: as the potential
+        gives it.
+    kinetic : bool
+        Measure stress and per-atom stress with the kinetic part, which follows from the momenta of the structures.
 
     Raises
     ------
     CheckpointError, DataError, SpeciesError, NumericalError
-        Unreadable checkpoint or data; an element that the potential does not know; NaN predictions.
+        Unreadable checkpoint or data; an element that the potential does not know; NaN predictions; no momenta.
+    ConfigError
+        A definition that the model cannot give.
     """
-    potential = accelerate.with_kernels(accelerate.load(model_path))
+    loaded = accelerate.load(model_path)
+    at_hand = definition_at_hand(loaded, accelerate.definitions_of_labels(model_path))
+    potential = accelerate.with_kernels(loaded) if definition is None else SplitBy(loaded, definition)
     frames = read_frames(paths, keys=keys, format=format, index=index)
     comparison = compare_frames(potential, frames, batch_size)
-    metrics = measure(comparison)
+    metrics = measure(with_kinetic_part(comparison, frames) if kinetic else comparison)
     out = Path(out)
     make_folder(out)
     parity(out / "parity.png", comparison)
     if predictions:
-        definition = definition_at_hand(potential, accelerate.definitions_of_labels(model_path))
-        write_predictions(out / "predictions.extxyz", frames, comparison, definition)
+        write_predictions(out / "predictions.extxyz", frames, comparison, definition or at_hand)
     metrics.write(
         out / "metrics.json",
         model=str(model_path),
         data=[str(path) for path in paths],
         n_seen_in_training=n_seen(model_path, frames),
+        stress_definition=definition or at_hand,
+        kinetic_part=kinetic,
     )
     return metrics
 

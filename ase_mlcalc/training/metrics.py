@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from ase.data import chemical_symbols
@@ -16,10 +16,11 @@ from ase_mlcalc.errors import DataError, NumericalError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.model import check_species
 from ase_mlcalc.potential import Potential
-from ase_mlcalc.properties import SPECS, Properties
+from ase_mlcalc.properties import SPECS, VOIGT, Properties
 from ase_mlcalc.training.processes import ALONE, Processes
 
 MEV = 1e-3
+VOIGT_NAMES = tuple("xyz"[a] + "xyz"[b] for a, b in VOIGT)
 SMALLEST_SPREAD = 1e-9
 """Labels of a component that vary less than this, by their size, are all the same; then there is no R²."""
 
@@ -32,6 +33,16 @@ class ElementMetrics(BaseModel):
     n_atoms: int
     force_mae_meV_per_A: float | None = None
     force_rmse_meV_per_A: float | None = None
+
+
+class ComponentErrors(BaseModel):
+    """Errors of one component of per-atom stress, relative to the standard deviation of its labels."""
+
+    model_config = ConfigDict(frozen=True)
+
+    r2: float
+    mse_standardised: float
+    mae_standardised: float
 
 
 class Errors(BaseModel):
@@ -62,6 +73,8 @@ class Errors(BaseModel):
     stresses_shear_r2: float | None = None
     stresses_mse_standardised: float | None = None
     stresses_mae_standardised: float | None = None
+    stresses_components: dict[str, ComponentErrors] | None = None
+    """Of xx, yy, zz, yz, xz and xy."""
 
 
 class Metrics(Errors):
@@ -230,7 +243,7 @@ def measure(comparison: Comparison) -> Metrics:
     return Metrics(**overall, elements=_per_element(comparison), groups=groups)
 
 
-def _errors(comparison: Comparison) -> dict[str, float | int | None]:
+def _errors(comparison: Comparison) -> dict[str, Any]:
     n_atoms_b = torch.bincount(comparison.system, minlength=len(comparison.groups))
     force = _labelled_errors(comparison, "forces")
     energy = _labelled_errors(comparison, "energy", per=n_atoms_b)
@@ -251,13 +264,13 @@ def _errors(comparison: Comparison) -> dict[str, float | int | None]:
     }
 
 
-def _standardised(comparison: Comparison) -> dict[str, float | None]:
+def _standardised(comparison: Comparison) -> dict[str, Any]:
     """Errors of per-atom stress relative to the spread of its labels, component by component."""
     prediction, label = comparison.prediction.stresses, comparison.labels.stresses
     if prediction is None or label is None:
         return {}
     labelled_n = ~label.isnan().any(dim=(1, 2))
-    rows, columns = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]  # xx yy zz yz xz xy
+    rows, columns = zip(*VOIGT, strict=True)
     label_nk, error_nk = (x[labelled_n][:, rows, columns] for x in (label, prediction - label))
     if len(label_nk) < 2:
         return {}
@@ -265,14 +278,19 @@ def _standardised(comparison: Comparison) -> dict[str, float | None]:
     if not bool((spread_k > SMALLEST_SPREAD * label_nk.abs().max()).all()):  # a component that is the same everywhere
         return {}
     z_nk = error_nk / spread_k
-    mse_k = z_nk.square().mean(dim=0)
+    mse_k, mae_k = z_nk.square().mean(dim=0), z_nk.abs().mean(dim=0)
     r2_k = 1 - mse_k
+    components = zip(VOIGT_NAMES, r2_k.tolist(), mse_k.tolist(), mae_k.tolist(), strict=True)
     return {
         "stresses_r2": r2_k.mean().item(),
         "stresses_normal_r2": r2_k[:3].mean().item(),
         "stresses_shear_r2": r2_k[3:].mean().item(),
         "stresses_mse_standardised": mse_k.mean().item(),
-        "stresses_mae_standardised": z_nk.abs().mean().item(),
+        "stresses_mae_standardised": mae_k.mean().item(),
+        "stresses_components": {
+            name: ComponentErrors(r2=r2, mse_standardised=mse, mae_standardised=mae)
+            for name, r2, mse, mae in components
+        },
     }
 
 
