@@ -56,6 +56,7 @@ DEFINITION = (
     "LAMMPS stress/atom: pairs, bonds and angles in equal parts to their atoms, PPPM by its per-atom virial; "
     "potential part, tension positive, divided by the volume of the cell"
 )
+SHORT_RANGE_DEFINITION = DEFINITION.replace("PPPM by its per-atom virial", "without the part of PPPM")
 ASE_ORDER = (0, 1, 2, 5, 4, 3)
 """ASE's xx yy zz yz xz xy in LAMMPS' xx yy zz xy xz yz."""
 KCAL = units.kcal / units.mol
@@ -124,10 +125,13 @@ class Water:
         Molecules O H H, with velocities.
     folder : path
         For a file that LAMMPS reads at the start.
+    short_range : bool
+        Stresses without the part of PPPM.  The dynamics are the same.
     """
 
-    def __init__(self, atoms: Atoms, folder: Path, threads: int = 1) -> None:
+    def __init__(self, atoms: Atoms, folder: Path, threads: int = 1, *, short_range: bool = False) -> None:
         self._template = atoms.copy()
+        parts = "pair bond angle" if short_range else "virial"
         parallel = ["-sf", "omp", "-pk", "omp", str(threads)] if threads > 1 else []
         self._engine = lammps(cmdargs=["-log", "none", "-screen", "none", *parallel])
         model = SPC_FW
@@ -158,11 +162,11 @@ class Water:
                 f"timestep {TIMESTEP_FS}",
                 "neighbor 2.0 bin",
                 "neigh_modify delay 0 every 1 check yes",
-                "compute virials all stress/atom NULL virial",
+                f"compute virials all stress/atom NULL {parts}",
                 "compute kinetic all stress/atom NULL ke",
                 "compute virials_sum all reduce sum c_virials[*]",
                 "compute kinetic_sum all reduce sum c_kinetic[*]",
-                "compute potential_pressure all pressure NULL virial",
+                f"compute potential_pressure all pressure NULL {parts}",
                 f"thermo_style custom step pe temp c_potential_pressure[1] {' '.join(summed)}",
                 "thermo 1000000",
                 "fix motion all nve",
@@ -277,10 +281,12 @@ def make(
     equilibration_ps: float = 50.0,
     seed: int = 0,
     threads: int = 1,
+    short_range: bool = False,
 ) -> Path:
     """Write frames until there are `n_frames`; returns the path of the trajectory."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"molecules": molecules, "equilibration_ps": equilibration_ps, "seed": seed}
+    settings |= {"short_range": True} if short_range else {}
     _same_settings(folder / "settings.json", settings)
     path = folder / "water.traj"
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
@@ -288,22 +294,22 @@ def make(
         done = repair(path)
         atoms = start(folder, molecules, equilibration_ps, seed, threads, progress)
         task = progress.add_task("frames", total=n_frames, completed=min(done, n_frames))
-        water = Water(atoms, folder, threads) if done < n_frames else None
+        water = Water(atoms, folder, threads, short_range=short_range) if done < n_frames else None
         for number in range(done, n_frames):
             water.run(FRAME_STEPS, seed=1_000_000 + 104_729 * seed + number)
             frame = checked(water.frame())
-            append(path, frame, number)
+            append(path, frame, number, SHORT_RANGE_DEFINITION if short_range else DEFINITION)
             progress.advance(task)
         if water is not None:
             water.close()
     return path
 
 
-def append(path: Path, frame: Frame, number: int) -> None:
+def append(path: Path, frame: Frame, number: int, definition: str) -> None:
     """Add a frame to the trajectory; it is on disk when this returns."""
     time_ps = (number + 1) * FRAME_STEPS * TIMESTEP_FS / 1000.0
     atoms = frame.atoms.copy()
-    atoms.info = {"time_ps": time_ps, "stress_definition": DEFINITION, "model": "SPC/Fw"}
+    atoms.info = {"time_ps": time_ps, "stress_definition": definition, "model": "SPC/Fw"}
     results = {"energy": frame.energy, "forces": frame.forces, "stress": frame.stress, "stresses": frame.stresses}
     atoms.calc = SinglePointCalculator(atoms, **results)
     with Trajectory(str(path), "a") as writer:
@@ -329,6 +335,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--equilibration-ps", type=float, default=50.0, help="before the first frame, ps")
     parser.add_argument("--seed", type=int, default=0, help="of the lattice, of velocities and of the thermostat")
     parser.add_argument("--threads", type=int, default=1, help="OpenMP threads of LAMMPS")
+    parser.add_argument("--short-range", action="store_true", help="stresses without the part of PPPM")
     given = parser.parse_args(arguments)
     print(
         make(
@@ -338,6 +345,7 @@ def main(arguments: list[str] | None = None) -> None:
             equilibration_ps=given.equilibration_ps,
             seed=given.seed,
             threads=given.threads,
+            short_range=given.short_range,
         )
     )
 

@@ -1,0 +1,114 @@
+"""Trainings of the study, their errors beside published ones, and the table of all results."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import LeftOut, Study
+from materials import GESE2, SIC, Material
+
+from ase_mlcalc.config import read_toml
+from ase_mlcalc.training.side_by_side import compare_files
+
+N_VALIDATION = 50
+MODELS = ("equivariant", "plain", "decomposed", "schnet")
+
+
+def small(study: Study, full: Any, quick: Any) -> Any:
+    """A number of full mode, or that of quick mode."""
+    return quick if study.quick else full
+
+
+def place(study: Study, material: Material, *parts: str) -> Path:
+    """A file of a material."""
+    return study.out.joinpath(material.name, *parts)
+
+
+def job(study: Study, name: str, data: Mapping[str, Any], epochs: int | None = None) -> dict[str, Any]:
+    """A training of models.toml."""
+    plan = read_toml(Path(__file__).with_name("models.toml"))[name]
+    model, train = dict(plan["model"]), dict(plan["train"])
+    if epochs is not None:
+        train["max_epochs"] = epochs
+    if study.quick:
+        train |= {"max_epochs": 1}
+        if name != "equivariant":
+            model |= {"features": 8}
+    return {"model": model, "train": train, "data": dict(data)}
+
+
+def models(material: Material) -> Callable[[Study], None]:
+    """Train and test all models of a material."""
+
+    def made(study: Study) -> None:
+        data = {"train": present(study, material, "train"), "n_validation": small(study, N_VALIDATION, 2)}
+        test = present(study, material, "test")
+        stage = f"{material.name}/models"
+        study.train(stage, {name: job(study, name, data) for name in MODELS})
+        errors(study, material, stage, MODELS, test)
+
+    return made
+
+
+def present(study: Study, material: Material, name: str) -> Path:
+    """A file of an earlier stage; without it, this one is left out."""
+    path = place(study, material, f"{name}.extxyz")
+    if not path.exists():
+        raise LeftOut(f"{path} is not there; make the stage {material.name}-data first")
+    return path
+
+
+def errors(study: Study, material: Material, stage: str, names: Sequence[str], test: Path) -> None:
+    """RMSE on training and test frames beside the published ones."""
+    checkpoints = [study.checkpoint(stage, name) for name in names]
+    found = {}
+    for part, file, index in (("test", test, ":"), ("train", present(study, material, "train"), "::10")):
+        out = place(study, material, f"compared-{part}")
+        rows = compare_files(checkpoints, [file], out, index=index, batch_size=1)
+        found[part] = dict(zip(names, rows, strict=True))
+    kept = study.kept("errors")
+    for name in names:
+        test_row, train_row = found["test"][name], found["train"][name]
+        kept.setdefault(material.name, {})[name] = {
+            "energy": test_row.metrics.energy_rmse_meV_per_atom,
+            "force": test_row.metrics.force_rmse_meV_per_A,
+            "train energy": train_row.metrics.energy_rmse_meV_per_atom,
+            "train force": train_row.metrics.force_rmse_meV_per_A,
+            "ms": test_row.ms_per_call,
+            "atoms": test_row.n_atoms_timed,
+        }
+    study.keep("errors", kept)
+    columns = [
+        "model", "energy RMSE / meV/atom, published", "test", "train", "force RMSE / meV/Å, published", "test ",
+        "train ", "ms a call",
+    ]  # fmt: skip
+    rows = []
+    for name, own in kept[material.name].items():
+        energy, force = material.reported.get(name, (None, None))
+        errors_of = [energy, own["energy"], own["train energy"], force, own["force"], own["train force"]]
+        rows.append([f"`{name}`", *errors_of, own["ms"]])
+    study.table(f"{material.name}-errors", columns, rows)
+    summary(study)
+
+
+def summary(study: Study) -> None:
+    """Published figures beside ours, for docs/results.md."""
+    found, lived = study.kept("errors"), study.kept("survival")
+    published = {("SiC", "plain"): "stable", ("GeSe2", "plain"): "collapses", ("GeSe2", "decomposed"): "stable"}
+    rows = []
+    for material in (SIC, GESE2):
+        own = {**found.get(material.name, {}), **{key: {} for key in lived.get(material.name, {})}}
+        for name in {**own, **material.reported}:
+            measured = found.get(material.name, {}).get(name, {})
+            energy, force = material.reported.get(name, (None, None))
+            survived = lived.get(material.name, {}).get(name)
+            rows.append([
+                f"{material.name}, `{name}`", energy, measured.get("energy"), force, measured.get("force"),
+                published.get((material.name, name)),
+                None if survived is None else f"{survived['stable']} of {survived['runs']}",
+            ])  # fmt: skip
+    columns = [
+        "", "energy RMSE / meV/atom, published", "here", "force RMSE / meV/Å, published", "here ",
+        "15 ps, published", "stable runs here",
+    ]  # fmt: skip
+    study.table("summary", columns, rows)

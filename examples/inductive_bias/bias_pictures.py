@@ -1,0 +1,91 @@
+"""Pictures of the study: survival, energies against time, forces of pairs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from common import Study
+
+from ase_mlcalc import MLCalculator
+from ase_mlcalc.analysis import PairForces, pair_forces
+from ase_mlcalc.md.thermo import read_thermo
+from ase_mlcalc.plots import COLORS, GREY, new_axes, new_figure, save
+from ase_mlcalc.study import StudySummary
+
+BIN_A = 0.1
+"""Width of the bins that forces of pairs are averaged in, Å."""
+
+
+def survival(study: Study, material: str, name: str, found: StudySummary) -> None:
+    """Kaplan-Meier curves of all models."""
+    figure = new_figure(5.2, 3.4)
+    axes = new_axes(figure, 1, 1, 0)
+    for group, color in zip(found.groups, COLORS, strict=False):
+        if group.survival is None:
+            continue
+        axes.step(group.survival.times_ps, group.survival.survival, where="post", color=color, label=group.model)
+    axes.set_ylim(-0.03, 1.05)
+    axes.set_xlabel("time / ps")
+    axes.set_ylabel("fraction of runs that survive")
+    axes.set_title(f"{material}, {found.groups[0].temperature_K:g} K", fontsize=10)
+    axes.legend(frameon=False)
+    path = study.out / f"{material}-{name}-survival.png"
+    save(figure, path)
+    study.picture(path)
+
+
+def energies(study: Study, material: str, name: str, folder: Path, found: StudySummary) -> None:
+    """Potential energy of the first run of each model against time, to its end or failure."""
+    figure = new_figure(5.2, 3.4)
+    axes = new_axes(figure, 1, 1, 0)
+    first = {run.model: run for run in reversed(found.runs) if run.n_atoms is not None}
+    for (model, run), color in zip(first.items(), COLORS, strict=False):
+        *_, series = read_thermo(folder / run.folder / "thermo.csv").values()
+        energy = series["potential_eV"] / (run.n_atoms or 1)
+        axes.plot(series["time_ps"], energy, color=color, linewidth=1.0, label=model)
+    axes.set_xlabel("time / ps")
+    axes.set_ylabel("potential energy / eV/atom")
+    axes.set_title(f"{material}, one run of each model", fontsize=10)
+    axes.legend(frameon=False)
+    path = study.out / f"{material}-{name}-energy.png"
+    save(figure, path)
+    study.picture(path)
+
+
+def pair_forces_of(study: Study, material: str, checkpoints: Mapping[str, Path], atoms: Atoms) -> None:
+    """Mean radial force against distance, a panel for each pair of elements, a line for each model."""
+    found = {name: pair_forces(MLCalculator(path), atoms) for name, path in checkpoints.items()}
+    kinds = np.unique(np.sort(next(iter(found.values())).numbers, axis=1), axis=0).tolist()
+    figure = new_figure(3.6 * len(kinds), 3.3)
+    rows = []
+    for position, (one, other) in enumerate(kinds):
+        axes = new_axes(figure, 1, len(kinds), position)
+        axes.axhline(0.0, color=GREY, linewidth=0.8)
+        title = f"{chemical_symbols[one]}-{chemical_symbols[other]}"
+        for (name, pairs), color in zip(found.items(), COLORS, strict=False):
+            distance, mean = averaged(pairs, one, other)
+            axes.plot(distance, mean, color=color, linewidth=1.3, label=name)
+            low = int(np.nanargmin(mean))
+            rows.append([title, f"`{name}`", float(mean[low]), float(distance[low])])
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("distance / Å")
+        if position == 0:
+            axes.set_ylabel("mean radial force / eV/Å\n(> 0: repulsion)")
+            axes.legend(frameon=False, fontsize=8)
+    path = study.out / f"{material}-pairs.png"
+    save(figure, path)
+    study.picture(path)
+    columns = ["pair", "model", "strongest mean attraction / eV/Å", "at / Å"]
+    study.table(f"{material}-pairs", columns, rows)
+
+
+def averaged(pairs: PairForces, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and mean radial forces of a pair of elements in bins that have pairs."""
+    mine = pairs.of(one, other)
+    bins = np.floor(pairs.distances[mine] / BIN_A).astype(int)
+    count = np.bincount(bins)
+    total = np.bincount(bins, weights=pairs.radial[mine])
+    given = np.flatnonzero(count)
+    return (given + 0.5) * BIN_A, total[given] / count[given]

