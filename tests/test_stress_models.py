@@ -265,6 +265,22 @@ def test_total_stress_is_what_was_predicted_and_results_are_the_potential_part()
     assert np.abs(kinetic).max() > 1e-3
 
 
+def test_velocities_of_the_equivariant_regressor_enter_to_the_second_power():
+    """A fast atom is given what the kinetic part would be, and not the eighth power of its velocity."""
+    atoms = crystal()
+    model = model_of("stress_equivariant", species=SPECIES, part="total").double()
+    velocities = 0.05 * np.random.default_rng(0).standard_normal((len(atoms), 3))
+
+    def total(factor):
+        atoms.set_velocities(factor * velocities)
+        return model(from_atoms(atoms, model.config.cutoff)).stresses.detach()
+
+    values = torch.stack([total(factor) for factor in range(4)])
+    second = values.diff(n=2, dim=0)
+    assert second.abs().max() > 1e-3 * values.abs().max()
+    torch.testing.assert_close(second[0], second[1], atol=1e-9 * float(values.abs().max()), rtol=0)
+
+
 def test_stress_does_not_depend_on_how_much_vacuum_is_called_the_cell():
     atoms = crystal()
     atoms.pbc = False

@@ -10,9 +10,10 @@ The scalar comes out of a small network of the scalars of the atom, the irrep ou
 2, each times a function of the scalars.  Squares v v of its channels of degree 1 are added, each times a function of
 the scalars, too.
 
-With ``velocities`` each atom's velocity joins its features of degree 1 after the densities are made.  The kinetic part
-of the stress, ``part = "total"``, is then a product of the velocity with itself, which the network has to learn; the
-potential part does not depend on velocities.
+With ``velocities`` each atom's velocity joins its channels of degree 1 before their squares are taken.  The kinetic
+part of the stress, ``part = "total"``, is then such a square, whose factor the network has to learn.  No power of the
+velocity beyond the second comes about: through the layers before, there would be the eighth, and a fast atom would be
+given anything.
 """
 
 import torch
@@ -75,21 +76,20 @@ class StressEquivariant(Model, name="stress_equivariant", outputs={"stresses"}):
         """Stress times volume of each atom."""
         species_n = self.species_index(graph.numbers)
         b_pr, y_pk = expand_edges(graph, self.radial, self.harmonics, self.config.cutoff)
-        x = self._with_motion(self.density(graph, species_n, b_pr, y_pk), graph, species_n)
-        x = self.first(x)
+        x = self.first(self.density(graph, species_n, b_pr, y_pk))
         for interaction in self.interactions:
             x = interaction(graph, x, b_pr, y_pk)
         t0_n = self.trace(x[0])[:, 0]
         t2_nm = (x[4:9] * self.weights(x[0])).sum(dim=2).T * self.config.features**-0.5
         tensor_nab = self.tensor(t0_n, t2_nm)
-        v_anf = x[1:4]  # x, y, z
+        v_anf = self._with_motion(x[1:4], graph, species_n)
         squares_nab = torch.einsum("anf,bnf,nf->nab", v_anf, v_anf, self.square_weights(x[0]))
         return Properties(stresses=self.scale(tensor_nab + squares_nab * self.config.features**-0.5, species_n))
 
-    def _with_motion(self, x: Tensor, graph: Graph, species_n: Tensor) -> Tensor:
+    def _with_motion(self, x_anf: Tensor, graph: Graph, species_n: Tensor) -> Tensor:
         """Velocities added to the features of degree 1, whose components are x, y, z."""
         if self.motion is None:
-            return x
+            return x_anf
         assert graph.velocities is not None  # the potential refuses structures without
-        v_nc = (graph.velocities / self.config.velocity_scale).to(x.dtype)
-        return torch.cat([x[:1], x[1:4] + v_nc.T[:, :, None] * self.motion(species_n), x[4:]])
+        v_nc = (graph.velocities / self.config.velocity_scale).to(x_anf.dtype)
+        return x_anf + v_nc.T[:, :, None] * self.motion(species_n)
