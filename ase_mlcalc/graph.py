@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
 from ase import Atoms
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ase_mlcalc.errors import StructureError
@@ -16,6 +17,25 @@ OVERLAP_ANGSTROM = 1e-3
 """Two atoms closer than this are taken as one atom entered twice."""
 SMALLEST_VOLUME_A3 = 1e-9
 """A cell that spans less has no volume, and a structure in it no stress."""
+
+
+class Halo(Protocol):
+    """Where several processes share a structure, the atoms that others own; see `nn.gather.of_neighbors`.
+
+    All processes have to come to these functions equally often and in the same order.
+    """
+
+    n_owned: int
+    """Atoms of this process; those behind them in a graph stand for atoms of others, and have no edges."""
+
+    def exchange(self, x: Tensor, dim: int) -> Tensor:
+        """Features with those of atoms behind `n_owned`, along dimension `dim`, as their owners have them.
+
+        Gradients by these flow back to their owners.
+        """
+
+    def fill(self, rows: NDArray[Any]) -> None:
+        """The same for an array (N, width) in place, and without gradients."""
 
 
 class Graph(NamedTuple):
@@ -48,6 +68,8 @@ class Graph(NamedTuple):
     """(N,) u; given with `velocities`."""
     gauge: Tensor | None = None
     """(3,) 1/Å; not physics but bookkeeping of gradients, see `nn.gather.of_neighbors`.  ``None`` in structures."""
+    halo: Halo | None = None
+    """Where several processes share a structure; ``None`` where all of it is here."""
 
     @property
     def n_atoms(self) -> int:
@@ -62,7 +84,8 @@ class Graph(NamedTuple):
     def to(self, device: torch.device | str) -> Self:
         """The same graph on another device."""
         fields = self._asdict().items()
-        return self._replace(**{name: field.to(device) for name, field in fields if field is not None})
+        moved: dict[str, Any] = {name: field.to(device) for name, field in fields if isinstance(field, Tensor)}
+        return self._replace(**moved)
 
 
 def from_atoms(

@@ -82,8 +82,43 @@ def find_pairs(
     return _select(candidates, positions, cell, float(cutoff)).pairs
 
 
+class OpenPairs:
+    """Pairs in open space whose centres are the first atoms, searched once and selected while atoms move.
+
+    Parameters
+    ----------
+    positions : (N, 3) Å
+    n_centers : int
+        Atoms behind these are neighbours only.
+    cutoff : float, Å
+    skin : float, Å
+    """
+
+    def __init__(self, positions: NDArray[np.float64], n_centers: int, cutoff: float, skin: float) -> None:
+        self.cutoff, self.skin = float(cutoff), float(skin)
+        self._reference = positions.copy()
+        self._cell = np.zeros((3, 3))
+        self._candidates: _Candidates | None = None
+        if n_centers > 0:
+            pbc = np.zeros(3, dtype=bool)
+            self._candidates = _search(positions, self._cell, pbc, self.cutoff + self.skin, n_centers)
+
+    def __call__(self, positions: NDArray[np.float64]) -> Selection | None:
+        """Pairs within the cutoff without shifts, or ``None`` if atoms moved so far that others may be there, too."""
+        if self._candidates is None:
+            none = np.empty(0, dtype=np.int64)
+            return Selection(Pairs(none, none, np.empty((0, 3), dtype=np.int64)), np.empty((0, 3)), -1)
+        if not 2 * _longest(positions - self._reference) <= self.skin:  # NaN comes here, too
+            return None
+        return _select(self._candidates, positions, self._cell, self.cutoff, shifts=False)
+
+
 def _search(
-    positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
+    positions: NDArray[np.float64],
+    cell: NDArray[np.float64],
+    pbc: NDArray[np.bool_],
+    cutoff: float,
+    n_centers: int | None = None,
 ) -> _Candidates:
     if len(positions) == 0:
         raise StructureError("the structure has no atoms; give at least one")
@@ -94,7 +129,7 @@ def _search(
         raise StructureError(f"the cell holds NaN or Inf: {cell.tolist()}")
     box, inside = _closed_box(positions, cell, pbc, cutoff)
     wide = cutoff + 1e-9  # what lies at the cutoff is in or out by its vector as `Pairs.vectors` has it
-    return (native.Candidates if native.available() else _ByMatscipy)(inside, box, pbc, wide)
+    return (native.Candidates if native.available() else _ByMatscipy)(inside, box, pbc, wide, n_centers)
 
 
 def _select(
@@ -114,10 +149,17 @@ class _ByMatscipy:
     """`native.pairs.Candidates` where there is no compiler."""
 
     def __init__(
-        self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
+        self,
+        positions: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        pbc: NDArray[np.bool_],
+        cutoff: float,
+        n_centers: int | None = None,
     ) -> None:
         i, j, shifts = neighbour_list("ijS", cutoff=cutoff, positions=positions, cell=cell, pbc=pbc)
         order = np.lexsort((*shifts.T[::-1], j, i))
+        if n_centers is not None:
+            order = order[i[order] < n_centers]
         self._pairs = Pairs(*(field[order].astype(np.int64) for field in (i, j, shifts)))
 
     def within(

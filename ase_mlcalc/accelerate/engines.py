@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ase_mlcalc.accelerate import aot, native
 from ase_mlcalc.accelerate.inputs import checked_inputs
 from ase_mlcalc.errors import SpeciesError
-from ase_mlcalc.graph import Graph
+from ase_mlcalc.graph import Graph, Halo
 from ase_mlcalc.model import Model
 from ase_mlcalc.native.build import processor
 from ase_mlcalc.potential import Baseline, Derived
@@ -69,6 +69,12 @@ class Kernel:
     def of_structure(self, numbers: NDArray[np.int64], edges: Sequence[NDArray[Any]], volume: float) -> dict[str, Any]:
         """See `native.NativeEquivariant.of_structure`."""
         return self._evaluate.of_structure(numbers, edges, volume)
+
+    def of_share(
+        self, numbers: NDArray[np.int64], edges: Sequence[NDArray[Any]], halo: Halo
+    ) -> tuple[NDArray[np.float64], ...]:
+        """See `native.NativeEquivariant.of_share`."""
+        return self._evaluate.of_share(numbers, edges, halo)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # nothing in it changes

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ase_mlcalc.accelerate.couplings import couplings_header
 from ase_mlcalc.errors import ModelError
-from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph
+from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph, Halo
 from ase_mlcalc.model import Model
 from ase_mlcalc.models.equivariant import Equivariant
 from ase_mlcalc.native.build import library
@@ -29,8 +29,12 @@ from ase_mlcalc.properties import FROM_VOIGT, Properties
 VECTOR_BYTES = (64, 32, 16)
 """Widths of vectors that the kernel knows, from the widest; channels have to be whole vectors."""
 C_TYPES = {torch.float32: "float", torch.float64: "double"}
+C_NUMBERS: dict[torch.dtype, Any] = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 NUMBERS: list[Any] = [ctypes.c_int, ctypes.c_int, *[ctypes.c_double] * 3, ctypes.c_void_p]
 """Types of `sizes_and_scales` and the weights behind them."""
+EXCHANGE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int64)
+"""Of rows and their width; 0 if it worked."""
+EXCHANGE_FAILED = 2
 STRUCTURE: list[Any] = [ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 4]
 """Types of numbers of atoms and edges, species, and `edges_of`."""
 ATOMS_PER_THREAD = 4
@@ -57,7 +61,14 @@ def evaluation_library(model: Equivariant) -> ctypes.CDLL:
     lib.equivariant_create.restype = pointer
     lib.equivariant_destroy.argtypes = [pointer]
     lib.equivariant_destroy.restype = None
-    lib.equivariant_evaluate.argtypes = [pointer, *STRUCTURE, ctypes.c_int, *[pointer] * 4]
+    lib.equivariant_evaluate.argtypes = [
+        pointer,
+        *[ctypes.c_int64] * 3,
+        *[pointer] * 4,
+        ctypes.c_int,
+        EXCHANGE,
+        *[pointer] * 4,
+    ]
     lib.equivariant_evaluate.restype = ctypes.c_int
     return lib
 
@@ -66,7 +77,7 @@ class Evaluation:
     """The weights of a model in the kernel's memory, which one thread of Python uses at a time."""
 
     def __init__(self, lib: ctypes.CDLL, model: Equivariant) -> None:
-        self._lib, self._lock = lib, threading.Lock()
+        self._lib, self._lock, self._real = lib, threading.Lock(), C_NUMBERS[model.dtype]
         weights = flat_weights(model)
         self._handle = lib.equivariant_create(*sizes_and_scales(model), weights.ctypes.data)
         if not self._handle:
@@ -77,32 +88,58 @@ class Evaluation:
             self._lib.equivariant_destroy(self._handle)
 
     def __call__(
-        self, species: NDArray[np.int64], edges: Sequence[NDArray[Any]], *, with_slopes: bool = False
+        self,
+        species: NDArray[np.int64],
+        edges: Sequence[NDArray[Any]],
+        *,
+        with_slopes: bool = False,
+        halo: Halo | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
         """Energies (N,), forces (N, 3), virials (N, 6) and, if asked for, gradients of edges (E, 3).
 
         In the unit of the model; `species` are rows of elements, and may go on behind the atoms that the `edges` (see
-        `edges_of`) belong to with atoms that have none.
+        `edges_of`) belong to with atoms that have none.  With a halo, energies are those of the atoms of this process,
+        and what its edges bring to atoms of others is in the rows of these.
         """
         n, n_edges = len(species), len(edges[0])
-        energies, forces, virials = np.empty(n), np.empty((n, 3)), np.empty((n, 6))
+        n_centers = n if halo is None else halo.n_owned
+        energies, forces, virials = np.empty(n_centers), np.empty((n, 3)), np.empty((n, 6))
+        failures: list[BaseException] = []
         slopes = np.empty((n_edges, 3)) if with_slopes else None
         with self._lock:
             status = self._lib.equivariant_evaluate(
                 self._handle,
                 n,
                 n_edges,
+                n_centers,
                 species.ctypes.data,
                 *[array.ctypes.data for array in edges],
-                threads_for(n),
+                threads_for(n_centers),
+                EXCHANGE() if halo is None else self._exchange(halo, n, failures),
                 energies.ctypes.data,
                 None if slopes is None else slopes.ctypes.data,
                 forces.ctypes.data,
                 virials.ctypes.data,
             )
+        if failures:
+            raise failures[0]
         if status != 0:
             raise MemoryError(f"{n} atoms with {n_edges} edges do not fit into memory")
         return energies, forces, virials, slopes
+
+    def _exchange(self, halo: Halo, n_atoms: int, failures: list[BaseException]) -> Any:
+        """What the kernel calls between its passes; no exception goes through C++."""
+
+        def exchange(address: int | None, width: int) -> int:
+            try:
+                numbers = (self._real * (n_atoms * width)).from_address(address or 0)
+                halo.fill(np.frombuffer(numbers, dtype=self._real).reshape(n_atoms, width))
+            except BaseException as error:  # noqa: BLE001  (raised again behind the kernel)
+                failures.append(error)
+                return EXCHANGE_FAILED
+            return 0
+
+        return EXCHANGE(exchange)
 
 
 class NativeEquivariant:
@@ -138,7 +175,7 @@ class NativeEquivariant:
 
     def __call__(self, graph: Graph) -> Properties:
         """All structures of a graph whose edges have their twins, as those of `graph.from_atoms` do."""
-        own, reference, forces, virials = self._of_atoms(graph.numbers.numpy(), edges_of(graph))
+        own, reference, forces, virials = self.of_share(graph.numbers.numpy(), edges_of(graph))
         volumes = np.array([cell_volume(cell) for cell in graph.cell.numpy()])
         volumes[volumes <= SMALLEST_VOLUME_A3] = np.nan
         system = graph.system.numpy()
@@ -153,17 +190,23 @@ class NativeEquivariant:
 
     def of_structure(self, numbers: NDArray[np.int64], edges: Sequence[NDArray[Any]], volume: float) -> dict[str, Any]:
         """Results for one structure under ASE's names, stress in Voigt order and left out without a volume (Å³)."""
-        own, reference, forces, virials = self._of_atoms(numbers, edges)
+        own, reference, forces, virials = self.of_share(numbers, edges)
         results = {"energy": float(own.sum() + reference.sum()), "energies": own + reference, "forces": forces}
         if volume > SMALLEST_VOLUME_A3:
             stresses = virials / volume
             results |= {"stress": stresses.sum(axis=0), "stresses": stresses}
         return results
 
-    def _of_atoms(self, numbers: NDArray[np.int64], edges: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], ...]:
-        """Energies (N,) above references, these (N,), both eV, forces (N, 3) eV/Å and virials (N, 6) eV."""
+    def of_share(
+        self, numbers: NDArray[np.int64], edges: Sequence[NDArray[Any]], halo: Halo | None = None
+    ) -> tuple[NDArray[np.float64], ...]:
+        """Energies (N,) above references, these (N,), both eV, forces (N, 3) eV/Å and virials (N, 6) eV.
+
+        With a halo of the atoms that are here; see `Evaluation`.
+        """
         species = self._row[numbers]
-        energies, forces, virials, _ = self._evaluate(species, edges)
+        energies, forces, virials, _ = self._evaluate(species, edges, halo=halo)
+        species = species[: len(energies)]
         forces *= self._scale
         virials *= self._scale
         # small and large numbers apart: their sums keep more digits

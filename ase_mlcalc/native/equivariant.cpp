@@ -20,6 +20,9 @@ namespace {
 
 constexpr int ATOMS_AT_ONCE = 16;
 
+// Fills in the rows (n_atoms, width) behind the first n_centers; 0: done.
+typedef int (*Exchange)(REAL *rows, int64_t width);
+
 // --------------------------------------------------------------------------------------------------- layers of atoms
 
 // Numbers of a layer that its gradient needs, for each atom.
@@ -229,29 +232,30 @@ struct Evaluation {
     Blocks blocks_;
     std::vector<std::unique_ptr<Room>> rooms_;
     std::vector<std::vector<double>> sums_;
-    size_t atoms_ = 0;
+    size_t atoms_ = 0, centers_ = 0;
 
     const Edge *edges(int64_t p) const { return reinterpret_cast<const Edge *>(edges_.at) + p; }
     REAL *h(int t) const { return h_.at + size_t(t) * atoms_ * D * K; }
     REAL *slope_m(int t) const { return slope_m_.at + size_t((t - 1) % 2) * atoms_ * D * K; }
     REAL *between(int64_t b) const { return between_.at + size_t(blocks_.first_atom[b]) * K * C; }
     Kept<L> kept(int t, int64_t b) const {
-        return {kept_.at + (size_t(t) * atoms_ + blocks_.first_atom[b]) * Sizes<L>::KEPT, blocks_.size(b)};
+        return {kept_.at + (size_t(t) * centers_ + blocks_.first_atom[b]) * Sizes<L>::KEPT, blocks_.size(b)};
     }
 
     void prepare(const Structure &s, int threads) {
         atoms_ = size_t(s.n_atoms);
+        centers_ = size_t(s.n_centers);
         blocks_.divide(s, ATOMS_AT_ONCE, threads);
         edges_.resize(size_t(s.n_edges) * (sizeof(Edge) / sizeof(REAL)));
         g_.resize(size_t(s.n_edges) * 3);
-        kept_.resize(size_t(weights.n_interactions) * atoms_ * Sizes<L>::KEPT);
-        between_.resize(weights.n_interactions ? atoms_ * K * C : 0);
+        kept_.resize(size_t(weights.n_interactions) * centers_ * Sizes<L>::KEPT);
+        between_.resize(weights.n_interactions ? centers_ * K * C : 0);
         h_.resize(size_t(weights.n_interactions) * atoms_ * D * K);
         slope_m_.resize(std::min<size_t>(2, weights.n_interactions) * atoms_ * D * K);
         while (int(rooms_.size()) < threads) rooms_.emplace_back(new Room);
         while (int(sums_.size()) < threads) sums_.emplace_back();
         for (auto &sums : sums_) sums.resize(9 * atoms_);
-        of_density_.resize(atoms_ * K * weights.n_species * N_RADIAL);
+        of_density_.resize(centers_ * K * weights.n_species * N_RADIAL);
     }
 
     // Density of a block (K, n, weights.n_species * N_RADIAL) into at, then mixed into x (K, n, C).
@@ -416,10 +420,14 @@ struct Evaluation {
 
     REAL *of_density(int64_t b) { return of_density_.at + size_t(blocks_.first_atom[b]) * K * weights.n_species * N_RADIAL; }
 
-    void evaluate(const Structure &s, int threads, double *energies, double *g, double *forces, double *virials) {
+    // What atoms without edges of their own stand for is computed elsewhere: others take it from `exchange` after each
+    // pass.  Returns what that returned if it was not 0.
+    int evaluate(const Structure &s, int threads, Exchange exchange, double *energies, double *g, double *forces,
+                 double *virials) {
         prepare(s, threads);
         const int64_t blocks = blocks_.count();
         const int layers = weights.n_interactions;
+        int failed = 0;
         Barrier barrier;
         std::vector<std::atomic<int64_t>> next(2 * layers + 1);  // block of each pass over them
         for (auto &each : next) each = 0;
@@ -440,6 +448,10 @@ struct Evaluation {
                         backward_block(s, 2 * layers + 1 - pass, b, room);
                 }
                 barrier.wait(team.size);
+                if (!exchange || pass == 2 * layers) continue;
+                if (team.me == 0) failed = exchange(pass < layers ? h(pass) : slope_m(2 * layers - pass), K * D);
+                barrier.wait(team.size);
+                if (failed) break;
             }
             for (int64_t p = e0; p < e1; ++p) add_mechanics(s, p, mine.data());
             if (g)
@@ -453,6 +465,7 @@ struct Evaluation {
                 }
             barrier.wait(team.size);
         }
+        return failed;
     }
 
     // Forces, and half of the symmetric virial of the edge to each of its ends: potential.edge_mechanics
@@ -492,15 +505,15 @@ void *equivariant_create(int n_species, int n_interactions, double cutoff, doubl
 
 void equivariant_destroy(void *model) { delete static_cast<Evaluation *>(model); }
 
-// Energies (n_atoms,), gradients g (n_edges, 3) unless null, forces (n_atoms, 3), virials (n_atoms, 6) in Voigt order,
-// all in the unit of the model.  Edges are sorted by centre, and each has its twin.  1: there is not enough memory.
-int equivariant_evaluate(void *model, int64_t n_atoms, int64_t n_edges, const int64_t *species, const int64_t *centers,
-                         const int64_t *neighbors, const double *vectors, int threads, double *energies, double *g,
-                         double *forces, double *virials) {
+// Energies (n_centers,), gradients g (n_edges, 3) unless null, forces (n_atoms, 3), virials (n_atoms, 6) in Voigt order,
+// all in the unit of the model.  Edges are sorted by centre, and each has its twin, here or where the exchange (null:
+// nowhere else) leads to.  1: there is not enough memory; otherwise what the exchange returned.
+int equivariant_evaluate(void *model, int64_t n_atoms, int64_t n_edges, int64_t n_centers, const int64_t *species,
+                         const int64_t *centers, const int64_t *neighbors, const double *vectors, int threads,
+                         Exchange exchange, double *energies, double *g, double *forces, double *virials) {
     try {
-        const Structure s{n_atoms, n_edges, species, centers, neighbors, vectors};
-        static_cast<Evaluation *>(model)->evaluate(s, threads, energies, g, forces, virials);
-        return 0;
+        const Structure s{n_atoms, n_edges, n_centers, species, centers, neighbors, vectors};
+        return static_cast<Evaluation *>(model)->evaluate(s, threads, exchange, energies, g, forces, virials);
     } catch (const std::bad_alloc &) {
         return 1;
     }

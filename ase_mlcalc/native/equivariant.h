@@ -331,7 +331,7 @@ inline void expand(const double *r, double cutoff, Edge &edge) {
 // -------------------------------------------------------------------------------------------------- atoms in blocks
 
 struct Structure {
-    int64_t n_atoms, n_edges;
+    int64_t n_atoms, n_edges, n_centers;  // only the first n_centers atoms have edges of their own, and results
     const int64_t *species, *centers, *neighbors;
     const double *vectors;
 };
@@ -341,16 +341,16 @@ struct Blocks {
     std::vector<int64_t> first_atom, first_edge;
 
     void divide(const Structure &s, int at_once, int threads) {
-        first_edge.resize(size_t(s.n_atoms) + 1);
+        first_edge.resize(size_t(s.n_centers) + 1);
         int64_t p = 0;
-        for (int64_t i = 0; i <= s.n_atoms; ++i) {
+        for (int64_t i = 0; i <= s.n_centers; ++i) {
             while (p < s.n_edges && s.centers[p] < i) ++p;
             first_edge[i] = p;
         }
-        int64_t blocks = (s.n_atoms + at_once - 1) / at_once;
-        blocks = std::min(s.n_atoms, (blocks + threads - 1) / threads * threads);
+        int64_t blocks = (s.n_centers + at_once - 1) / at_once;
+        blocks = std::min(s.n_centers, (blocks + threads - 1) / threads * threads);
         first_atom.resize(size_t(blocks) + 1);
-        for (int64_t b = 0; b <= blocks; ++b) first_atom[b] = b * s.n_atoms / blocks;
+        for (int64_t b = 0; b <= blocks; ++b) first_atom[b] = blocks ? b * s.n_centers / blocks : 0;
     }
     int64_t count() const { return int64_t(first_atom.size()) - 1; }
     int size(int64_t b) const { return int(first_atom[b + 1] - first_atom[b]); }

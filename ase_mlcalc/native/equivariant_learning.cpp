@@ -683,7 +683,7 @@ int learning_gradients(int n_species, int n_interactions, double cutoff, double 
     try {
         Weights model;
         model.prepare(n_species, n_interactions, cutoff, density_scale, message_scale, weights);
-        const Structure structure{n_atoms, n_edges, species, centers, neighbors, vectors};
+        const Structure structure{n_atoms, n_edges, n_atoms, species, centers, neighbors, vectors};
         Learning(model, structure, v, s, threads).run(threads, gradients);
         return 0;
     } catch (const std::bad_alloc &) {

@@ -57,8 +57,9 @@ class Sorter {
 
 // Cells are no wider than the cutoff where the box allows: an atom's neighbours lie in its own and the 26 around it,
 // or, in a periodic box thinner than the cutoff, in images of few cells.
-void search(int64_t n_atoms, const double *positions, const double *cell, const double *inverse, const uint8_t *pbc,
-            double cutoff, int threads, Candidates &found) {
+// Centres are the first n_centers atoms.
+void search(int64_t n_atoms, int64_t n_centers, const double *positions, const double *cell, const double *inverse,
+            const uint8_t *pbc, double cutoff, int threads, Candidates &found) {
     double height[3];
     for (int a = 0; a < 3; ++a) {
         const double column[3] = {inverse[a], inverse[3 + a], inverse[6 + a]};
@@ -103,15 +104,15 @@ void search(int64_t n_atoms, const double *positions, const double *cell, const 
     for (int64_t m = 0; m < n_atoms; ++m) place[members[m]] = m;
 
     const double square = cutoff * cutoff;
-    found.first.assign(n_atoms + 1, 0);
-    const int64_t share = (n_atoms + threads - 1) / threads;
+    found.first.assign(n_centers + 1, 0);
+    const int64_t share = (n_centers + threads - 1) / threads;
     std::vector<std::vector<Pair>> parts(threads);
     std::atomic<bool> failed{false};
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int part = 0; part < threads; ++part) try {
             std::vector<Pair> mine;
             Sorter sorter;
-            for (int64_t i = part * share; i < std::min(n_atoms, (part + 1) * share); ++i) {
+            for (int64_t i = part * share; i < std::min(n_centers, (part + 1) * share); ++i) {
                 mine.clear();
                 const double *here = wrapped.data() + 3 * place[i];
                 for (int64_t x = home[3 * i] - reach[0]; x <= home[3 * i] + reach[0]; ++x)
@@ -152,8 +153,8 @@ void search(int64_t n_atoms, const double *positions, const double *cell, const 
             failed = true;
         }
     if (failed) throw std::bad_alloc();
-    for (int64_t i = 0; i < n_atoms; ++i) found.first[i + 1] += found.first[i];
-    found.pairs.reserve(found.first[n_atoms]);
+    for (int64_t i = 0; i < n_centers; ++i) found.first[i + 1] += found.first[i];
+    found.pairs.reserve(found.first[n_centers]);
     for (auto &part : parts) {
         found.pairs.insert(found.pairs.end(), part.begin(), part.end());
         std::vector<Pair>().swap(part);
@@ -164,14 +165,14 @@ void search(int64_t n_atoms, const double *positions, const double *cell, const 
 
 extern "C" {
 
-// All directed pairs closer than the cutoff: a handle, or null without memory.
-// cell: rows are vectors; inverse: its inverse; pbc: one byte a direction.
-void *pairs_search(int64_t n_atoms, const double *positions, const double *cell, const double *inverse,
-                   const uint8_t *pbc, double cutoff, int threads) {
+// All directed pairs closer than the cutoff whose centres are among the first n_centers atoms: a handle, or null
+// without memory.  cell: rows are vectors; inverse: its inverse; pbc: one byte a direction.
+void *pairs_search(int64_t n_atoms, int64_t n_centers, const double *positions, const double *cell,
+                   const double *inverse, const uint8_t *pbc, double cutoff, int threads) {
     Candidates *found = nullptr;
     try {
         found = new Candidates;
-        search(n_atoms, positions, cell, inverse, pbc, cutoff, threads, *found);
+        search(n_atoms, n_centers, positions, cell, inverse, pbc, cutoff, threads, *found);
         return found;
     } catch (const std::bad_alloc &) {
         delete found;
@@ -185,15 +186,16 @@ int64_t pairs_count(const void *handle) { return int64_t(static_cast<const Candi
 
 // Those within the cutoff now, with their vectors; returns how many, and which of them is the shortest (-1: none).
 // crossed, or null: whole cells by which atoms were moved since the search.  shifts_out may be null.
-int64_t pairs_within(const void *handle, int64_t n_atoms, const double *positions, const double *cell, double cutoff,
+int64_t pairs_within(const void *handle, const double *positions, const double *cell, double cutoff,
                      const int64_t *crossed, int64_t *centers_out, int64_t *neighbors_out, int64_t *shifts_out,
                      double *vectors_out, int64_t *shortest) {
     const Candidates &candidates = *static_cast<const Candidates *>(handle);
     const double square = cutoff * cutoff;
     double least = square;
+    const int64_t n_centers = int64_t(candidates.first.size()) - 1;
     int64_t n = 0;
     *shortest = -1;
-    for (int64_t i = 0; i < n_atoms; ++i) {
+    for (int64_t i = 0; i < n_centers; ++i) {
         const double *here = positions + 3 * i;
         for (int64_t p = candidates.first[i]; p < candidates.first[i + 1]; ++p) {
             const Pair &pair = candidates.pairs[p];

@@ -20,13 +20,13 @@ def _library() -> ctypes.CDLL | None:
     except NoCompilerError:
         return None
     pointer, count = ctypes.c_void_p, ctypes.c_int64
-    lib.pairs_search.argtypes = [count, *[pointer] * 4, ctypes.c_double, ctypes.c_int]
+    lib.pairs_search.argtypes = [count, count, *[pointer] * 4, ctypes.c_double, ctypes.c_int]
     lib.pairs_search.restype = pointer
     lib.pairs_forget.argtypes = [pointer]
     lib.pairs_forget.restype = None
     lib.pairs_count.argtypes = [pointer]
     lib.pairs_count.restype = count
-    lib.pairs_within.argtypes = [pointer, count, pointer, pointer, ctypes.c_double, *[pointer] * 6]
+    lib.pairs_within.argtypes = [pointer, pointer, pointer, ctypes.c_double, *[pointer] * 6]
     lib.pairs_within.restype = count
     return lib
 
@@ -47,28 +47,38 @@ class Candidates:
         Of full rank.
     pbc : (3,)
     cutoff : float, Å
+    n_centers : int, optional
+        Only the first so many atoms are centres of pairs; default all.
     """
 
     def __init__(
-        self, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
+        self,
+        positions: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        pbc: NDArray[np.bool_],
+        cutoff: float,
+        n_centers: int | None = None,
     ) -> None:
         lib = _library()
         assert lib is not None
-        self._lib, self._n_atoms = lib, len(positions)
+        self._lib = lib
+        n_atoms = len(positions)
+        n_centers = n_atoms if n_centers is None else n_centers
         positions, cell = np.ascontiguousarray(positions), np.ascontiguousarray(cell)
         inverse = np.ascontiguousarray(np.linalg.inv(cell))
         periodic = np.ascontiguousarray(pbc, dtype=np.uint8)
         self._handle = lib.pairs_search(
-            self._n_atoms,
+            n_atoms,
+            n_centers,
             positions.ctypes.data,
             cell.ctypes.data,
             inverse.ctypes.data,
             periodic.ctypes.data,
             cutoff,
-            max(1, min(torch.get_num_threads(), self._n_atoms // ATOMS_PER_THREAD)),
+            max(1, min(torch.get_num_threads(), n_centers // ATOMS_PER_THREAD)),
         )
         if not self._handle:
-            raise MemoryError(f"the neighbour list of {self._n_atoms} atoms does not fit into memory")
+            raise MemoryError(f"the neighbour list of {n_atoms} atoms does not fit into memory")
         self._count: int = lib.pairs_count(self._handle)
 
     def __del__(self) -> None:
@@ -97,7 +107,6 @@ class Candidates:
         shortest = ctypes.c_int64()
         n = self._lib.pairs_within(
             self._handle,
-            self._n_atoms,
             positions.ctypes.data,
             cell.ctypes.data,
             cutoff,

@@ -14,6 +14,8 @@ def of_neighbors(x: Tensor, graph: Graph, dim: int = 0) -> Tensor:
     gradients that pass from edge i -> j back to atom j are multiplied by :math:`1 - q \cdot r_{ij}`, from which
     `ase_mlcalc.virials` gets the virial that a heat flux needs.
 
+    For the same reason it is the place where processes that share a structure hand features to each other.
+
     Parameters
     ----------
     x : (..., N, ...)
@@ -25,12 +27,20 @@ def of_neighbors(x: Tensor, graph: Graph, dim: int = 0) -> Tensor:
     -------
     (..., E, ...)
     """
+    x, graph = with_those_of_others(x, graph, dim)
     x_p = x.index_select(dim, graph.neighbors)
     q_r_p = gauge_of_edges(graph, x_p.dtype)
     if q_r_p is None:
         return x_p
     q_r_p = q_r_p.view([-1 if axis == dim % x_p.ndim else 1 for axis in range(x_p.ndim)])
     return x_p - (x_p - x_p.detach()) * q_r_p
+
+
+def with_those_of_others(x: Tensor, graph: Graph, dim: int = 0) -> tuple[Tensor, Graph]:
+    """Features of all atoms, whichever process owns them, and the graph as one that no longer asks for them."""
+    if graph.halo is None:
+        return x, graph
+    return graph.halo.exchange(x, dim), graph._replace(halo=None)
 
 
 def gauge_of_edges(graph: Graph, dtype: torch.dtype) -> Tensor | None:

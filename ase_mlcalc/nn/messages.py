@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.memory import available_bytes
-from ase_mlcalc.nn.gather import gauge_of_edges, of_neighbors
+from ase_mlcalc.nn.gather import gauge_of_edges, of_neighbors, with_those_of_others
 
 BLOCK_BYTES = 2 * 1024**2
 """Of the features that a block of edges gathers; a dozen such arrays fit into the cache of a processor."""
@@ -47,6 +47,7 @@ class MessageLayer(nn.Module, ABC):
         -------
         (N, ...)
         """
+        h, graph = with_those_of_others(h, graph)
         in_blocks = (
             not torch.compiler.is_compiling()  # first: sizes stay open
             and h.device.type == "cpu"

@@ -61,7 +61,7 @@ def check_inputs_untouched(subject: ModelSubject, judge: Judge) -> None:
     """Evaluation changes neither the graph nor the parameters, and a second call gives the same bits."""
     model = subject.model()
     graph = subject.graph(subject.crystal, subject.water)
-    before = [None if field is None else field.clone() for field in graph]
+    before = [field.clone() if isinstance(field, torch.Tensor) else None for field in graph]
     state = {name: value.clone() for name, value in model.state_dict().items()}
     first = derive(model, graph, Baseline())
     with torch.no_grad():
@@ -90,7 +90,8 @@ def check_sees_only_vectors(subject: ModelSubject, judge: Judge) -> None:
         "velocities": graph.positions,
         "masses": graph.positions[:, 0],
     }
-    nonsense = {name: torch.full_like(value, torch.nan) for name, value in others.items() if name not in model.reads}
+    hidden = {name: value for name, value in others.items() if name not in model.reads}
+    nonsense: dict[str, Any] = {name: torch.full_like(value, torch.nan) for name, value in hidden.items()}
     with torch.no_grad():
         changed = model(graph._replace(**nonsense))
         identical(judge, f"outputs with other {', '.join(nonsense)}", changed, model(graph))
