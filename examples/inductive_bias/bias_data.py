@@ -96,7 +96,7 @@ def melted(study: Study) -> Atoms:
     atoms.calc = make_foreign(reference.calculator, reference.arguments, named=("calculator", "arguments"))
     blind = {name: {"use": False} for name in ("distances", "force", "energy", "temperature", "lattice")}
     melt = MDConfig(
-        temperature_K=3000, temperature_end_K=1100, timestep_fs=2, time_ps=small(study, 1.5, 0.02),
+        temperature_K=3000, temperature_end_K=1100, timestep_fs=2, time_ps=1.5,
         frames_every_fs=20, stresses_every_fs=0, monitors=blind,
     )  # fmt: skip
     folder = place(study, GESE2, "melt")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import ase.io
 import bias_pictures
-from bias_models import MODELS, place, present, summary
+from bias_models import MODELS, RUN, place, present, summary
 from common import Study
 from materials import Material
 
@@ -16,7 +16,7 @@ def runs(material: Material) -> Callable[[Study], None]:
     """15 ps of each model from 16 seeds."""
 
     def made(study: Study) -> None:
-        checkpoints = {name: study.checkpoint(f"{material.name}/models", name) for name in MODELS}
+        checkpoints = {name: study.checkpoint(f"{material.name}/models", name) for name in RUN}
         survival(study, material, "study", checkpoints)
 
     return made
@@ -27,7 +27,7 @@ def survival(study: Study, material: Material, name: str, checkpoints: Mapping[s
     folder = place(study, material, name)
     changes = {
         "study.output": folder,
-        "study.models": {key: {"model": str(path)} for key, path in checkpoints.items()},
+        "study.models": {key: {"model": str(path), "compile": not study.quick} for key, path in checkpoints.items()},
         "study.structures": [str(place(study, material, "start.extxyz"))],
         "study.temperatures_K": material.run_K,
         "study.timesteps_fs": material.timestep_fs,

