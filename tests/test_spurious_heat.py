@@ -9,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase_mlcalc.analysis import spurious_heat
 from ase_mlcalc.errors import DataError
 
-SPRING, TEMPERATURE_K, STEP_PS, N_FRAMES = 2.0, 200.0, 0.0005, 400
+SPRING, TEMPERATURE_K, STEP_PS, N_FRAMES = 2.0, 200.0, 0.0005, 60
 MASS = Atoms("Ar").get_masses()[0]
 OMEGA = np.sqrt(SPRING / MASS)
 
@@ -43,28 +43,29 @@ def run(rng, step_ps=STEP_PS):
 def test_curl_heats_as_in_closed_form():
     """The work of ε (z × r) is ε t times the angular momentum over the mass, which the trap conserves."""
     epsilon, rng = 0.01, np.random.default_rng(0)
-    n_runs = 400
-    found = spurious_heat(
-        [run(rng) for _ in range(n_runs)], Wrong(epsilon * np.array([[0, -1, 0], [1, 0, 0], [0, 0, 0]])), TEMPERATURE_K
-    )
-    t = found.lags_ps * 1000 * units.fs
-    expected = epsilon**2 * t**2 * units.kB * TEMPERATURE_K / (MASS * SPRING)
-    assert expected[-1] > 1e-7
-    assert found.heat_eV == pytest.approx(expected, rel=0.15)
-    assert abs(found.heat_eV[-1] - expected[-1]) < 3 * found.stderr_eV[-1]
+    runs = [list(run(rng)) for _ in range(3)]
+    curl = Wrong(epsilon * np.array([[0, -1, 0], [1, 0, 0], [0, 0, 0]]))
+    found = spurious_heat(runs, curl, TEMPERATURE_K)
+    turning = [np.cross(frames[0].positions[0], frames[0].get_velocities()[0])[2] for frames in runs]
+    works = epsilon * np.outer(turning, found.lags_ps * 1000 * units.fs)
+    expected = np.square(works) / (2 * units.kB * TEMPERATURE_K)
+    assert expected[:, -1].max() > 1e-9
+    assert found.heat_eV == pytest.approx(expected.mean(axis=0), rel=1e-6)
+    assert found.stderr_eV == pytest.approx(expected.std(axis=0, ddof=1) / 3**0.5, rel=1e-6)
     rate, error = found.rate_K_per_ps(3)
     assert rate == pytest.approx(found.heat_eV[-1] / (3 * units.kB * found.lags_ps[-1]))
-    assert 0 < error < rate
-    assert found.force_error_rms == pytest.approx(epsilon * np.sqrt(2 / 3 * units.kB * TEMPERATURE_K / SPRING), rel=0.1)
+    assert error == pytest.approx(rate * found.stderr_eV[-1] / found.heat_eV[-1])
+    errors = [np.square(epsilon * frame.positions[0, :2]).sum() / 3 for frames in runs for frame in frames]
+    assert found.force_error_rms == pytest.approx(np.sqrt(np.mean(errors)))
 
 
 def test_gradients_do_not_heat_in_the_long_run():
     """After whole periods the work of an error that is a gradient is zero again."""
     stiffer = Wrong(-0.01 * np.eye(3))
     period_ps = 2 * np.pi / OMEGA / (1000 * units.fs)
-    step_ps = period_ps / 100
+    step_ps = period_ps / 25
     rng = np.random.default_rng(1)
-    found = spurious_heat([run(rng, step_ps) for _ in range(5)], stiffer, TEMPERATURE_K, longest_ps=2 * period_ps)
+    found = spurious_heat([run(rng, step_ps)], stiffer, TEMPERATURE_K, longest_ps=2 * period_ps)
     assert found.heat_eV.max() > 1e-9
     assert found.heat_eV[-1] < 1e-6 * found.heat_eV.max()
 

