@@ -219,21 +219,49 @@ class MLCalculator(Calculator):
             graph = graph.to(self._device)
         with_stress = has_volume(atoms)
         self.evaluations += 1
-        extras = {}
+        std = None
         if isinstance(self.potential, Ensemble):
             properties, std = self.potential.predict_with_std(graph)
-            extras = _disagreement(std, self.potential.uncertainty_scale, with_stress=with_stress)
         else:
             properties = self.potential(graph)
-        results = _ase_arrays(properties, with_stress=with_stress)
-        if "energy" in results:
-            results["free_energy"] = results["energy"]
+        results, extras = self._as_results(properties, std, with_stress=with_stress)
         if self.stress_definition == self._at_hand or "stresses" not in results:
             return results, extras, None
         del results["stresses"]
         for name in ("stresses_std", "stresses_uncertainty"):  # of the other definition
             extras.pop(name, None)
         return results, extras, graph
+
+    def hold(self, atoms: Atoms, properties: Properties, std: Properties | None = None) -> None:
+        """Take as results for a structure what the potential predicted for it elsewhere, say together with others.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        properties : Properties
+            Of this structure alone.
+        std : Properties, optional
+            How far the members of an ensemble are apart.
+
+        Raises
+        ------
+        NumericalError
+            NaN or Inf.
+        """
+        self._remember(atoms)
+        self._graph = None
+        self.results, self.extras = self._as_results(properties, std, with_stress=has_volume(atoms))
+
+    def _as_results(
+        self, properties: Properties, std: Properties | None, *, with_stress: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        results = _ase_arrays(properties, with_stress=with_stress)
+        if "energy" in results:
+            results["free_energy"] = results["energy"]
+        extras = {}
+        if std is not None and isinstance(self.potential, Ensemble):
+            extras = _disagreement(std, self.potential.uncertainty_scale, with_stress=with_stress)
+        return results, extras
 
     def _by_kernel(self, kernel: Kernel, atoms: Atoms) -> dict[str, Any]:
         """Results without the way through graphs and tensors, which takes as long as a small molecule's energy."""

@@ -34,6 +34,7 @@ def job_of(
     out: Path | None,
     workers: int | None,
     overrides: Sequence[str],
+    engine: str | None = None,
 ) -> StudyJob:
     """A study from a file, or from options, which have the names of the file.
 
@@ -52,6 +53,7 @@ def job_of(
         "timesteps_fs": _numbers(timesteps, "--timestep"),
         "seeds": _seeds(seeds),
         "equilibration": equilibration,
+        "engine": engine,
     }
     study = {key: value for key, value in wishes.items() if value is not None}
     stage = {key: value for key, value in stage.items() if value is not None}

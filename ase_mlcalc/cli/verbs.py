@@ -360,6 +360,9 @@ def study(
     seeds: Annotated[str | None, typer.Option("--seeds", help="How many, 8, or a list of them, 3,4,5.")] = None,
     time_ps: Annotated[float | None, typer.Option("--time-ps", help="Length of each run.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for everything that is written.")] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="ase, run by run; or torchsim, all runs of a process at once.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes side by side; default: one for each core.")
     ] = None,
@@ -392,6 +395,7 @@ def study(
         out=out,
         workers=workers,
         overrides=overrides or (),
+        engine=engine,
     )
     summary = run_study(job)
     show_study(summary, _console())

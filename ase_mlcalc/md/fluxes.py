@@ -64,6 +64,11 @@ class FluxFiles:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
+    @property
+    def intervals(self) -> tuple[int, ...]:
+        """Steps between samples, of each series."""
+        return tuple(every for every, _, _ in self._series)
+
     def write(self, atoms: Atoms, step: int, temperature_K: float | None) -> None:
         """Append the samples that are due at a step."""
         for every, file, sample in self._series:

@@ -1,5 +1,6 @@
 """`run_job`: a job file's structure, calculator and stages, run in sequence."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 from ase import Atoms
@@ -10,8 +11,9 @@ from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.foreign import make_foreign
 from ase_mlcalc.md.config import JobFiles
+from ase_mlcalc.md.engines import ASE, Engine
 from ase_mlcalc.md.result import RunResult, clear_run
-from ase_mlcalc.md.run import run_md
+from ase_mlcalc.md.run import Stage, alone, md_steps
 from ase_mlcalc.md.stages import MDJob
 
 
@@ -35,6 +37,13 @@ def run_job(job: MDJob, *, calculator: Calculator | None = None, progress: bool 
     MLCalcError
         Whatever `run_md` refuses.
     """
+    return alone(job_steps(job, calculator=calculator, progress=progress))
+
+
+def job_steps(
+    job: MDJob, *, calculator: Calculator | None = None, progress: bool = True, engine: Engine = ASE
+) -> Generator[Stage, None, list[RunResult]]:
+    """`run_job` without the time steps; see `ase_mlcalc.md.run.md_steps`."""
     atoms = read_structure(job.job)
     atoms.calc = make_calculator(job.job) if calculator is None else calculator
     reference = read_reference(job.job)
@@ -44,7 +53,17 @@ def run_job(job: MDJob, *, calculator: Calculator | None = None, progress: bool 
     results: list[RunResult] = []
     for name, config in job.stages():
         source = job.job.model or job.job.calculator
-        results.append(run_md(atoms, config, folder, name=name, reference=reference, source=source, progress=progress))
+        steps = md_steps(
+            atoms,
+            config,
+            folder,
+            name=name,
+            reference=reference,
+            source=source,
+            progress=progress,
+            engine=engine,
+        )
+        results.append((yield from steps))
         if not results[-1].completed:
             break
     return results

@@ -41,13 +41,13 @@ class Provenance(Section):
     """Checkpoint or import path of the calculator, as it was given."""
 
 
-def provenance(source: str | None = None) -> Provenance:
-    """Of a run that starts now in this process."""
+def provenance(source: str | None = None, packages: tuple[str, ...] = ()) -> Provenance:
+    """Of a run that starts now in this process, and computes with further packages."""
     return Provenance(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         command=" ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),  # noqa: PTH119
         python=platform.python_version(),
-        packages={name: _version(name) for name in PACKAGES},
+        packages={name: _version(name) for name in (*PACKAGES, *packages)},
         machine=f"{platform.system()} {platform.machine()}",
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),

@@ -57,6 +57,12 @@ class Recorder:
         self._open.close()
 
     @property
+    def intervals(self) -> tuple[int, ...]:
+        """Steps between what is written, of each kind."""
+        stresses = () if self._stresses_every is None else (self._stresses_every,)
+        return (self._thermo_every, self._frames_every, *stresses, *self._fluxes.intervals)
+
+    @property
     def last_frame_step(self) -> int | None:
         """Step of the last frame that was written here."""
         return self._frames.last_step

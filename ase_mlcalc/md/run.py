@@ -1,15 +1,14 @@
 """`run_md`: one stage of molecular dynamics with any ASE calculator, from its start or from where it was killed."""
 
 import errno
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from numpy.typing import NDArray
 
 from ase_mlcalc.calculator import MLCalculator
@@ -17,12 +16,13 @@ from ase_mlcalc.errors import MLCalcError, NumericalError, StructureError
 from ase_mlcalc.files import exclusive, make_folder, remove_leftovers
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.drift import energy_drift, fit_slope
-from ase_mlcalc.md.ensembles import Integrator, conserves_momentum, integrator, set_initial_momenta
+from ase_mlcalc.md.engines import ASE, Engine
+from ase_mlcalc.md.ensembles import Integrator, conserves_momentum, set_initial_momenta
 from ase_mlcalc.md.evidence import RecentStates
 from ase_mlcalc.md.frames import last_frame
 from ase_mlcalc.md.outcome import Outcome
 from ase_mlcalc.md.progress import Update, ns_per_day, progress_bar
-from ase_mlcalc.md.provenance import identify_calculator, identify_structure, provenance
+from ase_mlcalc.md.provenance import Provenance, identify_calculator, identify_structure, provenance
 from ase_mlcalc.md.recorder import Recorder
 from ase_mlcalc.md.restart import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from ase_mlcalc.md.result import UNFINISHED, Event, RunResult, earlier_stage, refuse_another_run, save_result
@@ -32,6 +32,7 @@ from ase_mlcalc.md.velocities import degrees_of_freedom, temperature_K
 from ase_mlcalc.md.watched import WatchedRun
 
 Array = NDArray[np.float64]
+Result = TypeVar("Result")
 
 
 class RunWarning(UserWarning):
@@ -112,6 +113,41 @@ def run_md(
     KeyboardInterrupt
         After the outcome of an interrupted run is on disk.
     """
+    return alone(md_steps(atoms, config, folder, name=name, reference=reference, source=source, progress=progress))
+
+
+def alone(running: Generator["Stage", None, Result]) -> Result:
+    """Make a run, one step after another by its own integrator; what it returns."""
+    try:
+        stage = next(running)
+        while True:
+            try:
+                stage.advance()
+            except BaseException as error:  # noqa: BLE001  (the run knows what it means)
+                stage = running.throw(error)
+            else:
+                stage = next(running)
+    except StopIteration as end:
+        return end.value
+
+
+def md_steps(
+    atoms: Atoms,
+    config: MDConfig,
+    folder: Path | str,
+    *,
+    name: str = "md",
+    reference: Sequence[Atoms] = (),
+    source: str | None = None,
+    progress: bool = True,
+    engine: Engine = ASE,
+) -> Generator["Stage", None, RunResult]:
+    """`run_md` without the time steps: each is asked for, made elsewhere, and then looked at and recorded.
+
+    Whoever goes on with it has moved ``stage.atoms``, put the results for them into their calculator and set
+    ``stage.step``; several steps may be made at once, up to `Stage.next_look`.  What goes wrong in a step is thrown
+    into it.
+    """
     folder = Path(folder)
     earlier = earlier_stage(folder, name)
     check_start(atoms, config)
@@ -120,6 +156,8 @@ def run_md(
         "calculator": identify_calculator(atoms.calc),
         "reference": [identify_structure(frame) for frame in reference],
     }
+    if engine.name != ASE.name:
+        identity["engine"] = engine.name
     if earlier is not None:
         refuse_another_run(earlier, config, identity)
         if earlier.outcome not in UNFINISHED:
@@ -128,9 +166,9 @@ def run_md(
     make_folder(folder)
     with exclusive(folder):
         remove_leftovers(folder)
-        stage = _Stage(atoms, config, folder, name, tuple(reference))
-        announced = earlier or _announced(atoms, config, folder, name, identity, source)
-        return stage.run(announced, progress=progress)
+        stage = Stage(atoms, config, folder, name, tuple(reference), engine)
+        announced = earlier or _announced(atoms, config, folder, name, identity, provenance(source, engine.packages))
+        return (yield from stage.run(announced, progress=progress))
 
 
 def _go_to_the_end(atoms: Atoms, earlier: RunResult) -> None:
@@ -143,7 +181,7 @@ def _go_to_the_end(atoms: Atoms, earlier: RunResult) -> None:
 
 
 def _announced(
-    atoms: Atoms, config: MDConfig, folder: Path, name: str, identity: dict[str, Any], source: str | None
+    atoms: Atoms, config: MDConfig, folder: Path, name: str, identity: dict[str, Any], made_by: Provenance
 ) -> RunResult:
     """What is known before the first step."""
     calculator = atoms.calc
@@ -161,18 +199,26 @@ def _announced(
         stress_definition=calculator.stress_definition if ours else None,
         notes=doubts(atoms, config),
         identity=identity,
-        provenance=provenance(source),
+        provenance=made_by,
     )
 
 
-class _Stage:
+class Stage:
     """A stage at work: from its first step, or from a checkpoint, to its end.
 
     A checkpoint is made before a step is recorded, and the calculator is reset there, so that a run that goes on from
     the checkpoint and the run that made it do the same from then on.
     """
 
-    def __init__(self, atoms: Atoms, config: MDConfig, folder: Path, name: str, reference: tuple[Atoms, ...]) -> None:
+    def __init__(
+        self,
+        atoms: Atoms,
+        config: MDConfig,
+        folder: Path,
+        name: str,
+        reference: tuple[Atoms, ...],
+        engine: Engine,
+    ) -> None:
         self.atoms, self.config, self.folder, self.name = atoms, config, folder, name
         self.checkpoint_every = config.steps_between(config.checkpoint_every_fs)
         self.checkpoint_path = checkpoint_path(folder, name)
@@ -185,7 +231,7 @@ class _Stage:
         self.seconds_before = 0.0 if earlier is None else earlier.wall_seconds
         if earlier is not None:
             earlier.put_into(atoms)
-        self.integrator: Integrator = integrator(atoms, config)
+        self.integrator: Integrator = engine.integrator(atoms, config)
         self.recent = RecentStates(atoms, earlier.parts.get("recent") if earlier else None)
         self.lengths = None if earlier is None else earlier.files
         if earlier is not None:
@@ -195,9 +241,12 @@ class _Stage:
         self.n_degrees = n_degrees
         self.masses_n1 = atoms.get_masses()[:, None]
         self.good: _Good | None = None
-        self.started = time.perf_counter()
+        self._intervals: tuple[int, ...] = ()
+        """In steps, between what is done while it runs."""
+        self.clock = engine.clock
+        self.started = self.clock()
 
-    def run(self, result: RunResult, *, progress: bool) -> RunResult:
+    def run(self, result: RunResult, *, progress: bool) -> Generator["Stage", None, RunResult]:
         """To the end."""
         result = result.model_copy(
             update={
@@ -207,10 +256,10 @@ class _Stage:
             }
         )
         for note in result.notes if not self.resumed else ():
-            warnings.warn(f"{self.name}: {note}", RunWarning, stacklevel=3)
+            warnings.warn(f"{self.name}: {note}", RunWarning, stacklevel=5)
         try:
             save_result(result)
-            ended = self._run_to_the_end(progress=progress)
+            ended = yield from self._run_to_the_end(progress=progress)
             result = self._measured(result, ended)
             save_result(result)
         except OSError as error:
@@ -224,14 +273,15 @@ class _Stage:
         self.checkpoint_path.unlink(missing_ok=True)
         return result
 
-    def _run_to_the_end(self, *, progress: bool) -> _Ended:
+    def _run_to_the_end(self, *, progress: bool) -> Generator["Stage", None, _Ended]:
         config = self.config
         with (
             Recorder(self.folder, self.name, config, self.lengths) as recorder,
             progress_bar(self.name, config.steps, config.timestep_fs, shown=progress, first=self.first) as update,
         ):
+            self._intervals = (self.checkpoint_every, *recorder.intervals, *self.watched.intervals)
             try:
-                self._integrate(recorder, update)
+                yield from self._integrate(recorder, update)
             except _Ended as ended:
                 return self._closed(ended, recorder)
             except NumericalError as error:
@@ -242,8 +292,8 @@ class _Stage:
                 return self._closed(_Ended(Outcome.INTERRUPTED), recorder)
         return _Ended(Outcome.COMPLETED)
 
-    def _integrate(self, recorder: Recorder, update: Update) -> None:
-        """Step until the end; every quantity here is already in the calculator's cache."""
+    def _integrate(self, recorder: Recorder, update: Update) -> Generator["Stage", None, None]:
+        """Look and record until the end; every quantity here is already in the calculator's cache."""
         if not self.resumed:
             self._save(recorder)
         while True:
@@ -256,14 +306,34 @@ class _Stage:
             update(self.step, temperature)
             if last:
                 return
-            self._advance()
+            yield self
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Make a step by the integrator of this stage alone."""
         target = self.config.target_K(self.step)
         if self.config.temperature_end_K is not None and target is not None:
             self.integrator.set_temperature(target)
         self.step += 1
         self.integrator.step()
+
+    def next_look(self) -> int:
+        """The step at which something is due next; in those before there is nothing to do but to see that all is
+        finite and the temperature below its limit.
+        """
+        config, step = self.config, self.step
+        if config.settle_within_percent is not None:
+            return step + 1
+        return min(config.steps, *((step // every + 1) * every for every in self._intervals))
+
+    @property
+    def hottest_eV(self) -> float:
+        """Kinetic energy above which the run has exploded."""
+        return 0.5 * max(self.n_degrees, 1) * units.kB * self.config.max_temperature_K
+
+    def keep(self) -> None:
+        """Note that all is well in the present state, to which a failure goes back."""
+        atoms = self.atoms
+        self.good = _Good(self.step, atoms.positions.copy(), atoms.get_momenta(), np.array(atoms.cell))
 
     def _check_motion(self) -> float | None:
         """The temperature; cheap, because it is asked for at every step."""
@@ -296,7 +366,7 @@ class _Stage:
             recorder.write_thermo(row)
         recorder.write_fluxes(atoms, step, temperature)
         recorder.write_frames(atoms, step, last=last)
-        self.good = _Good(step, atoms.positions.copy(), atoms.get_momenta(), np.array(atoms.cell))
+        self.keep()
         if with_monitors:
             self.recent.remember(step)
             self._end_by(self.watched.look(step, temperature, conserved))
@@ -355,7 +425,7 @@ class _Stage:
         return _Ended(cause.outcome, f"{cause.detail}; then {ended.outcome.name}: {ended.detail}")
 
     def _wall_seconds(self) -> float:
-        return self.seconds_before + time.perf_counter() - self.started
+        return self.seconds_before + self.clock() - self.started
 
     def _measured(self, result: RunResult, ended: _Ended) -> RunResult:
         config, seconds = self.config, self._wall_seconds()

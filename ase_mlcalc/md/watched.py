@@ -39,6 +39,11 @@ class WatchedRun:
         self._watch = Watch(make_monitors(config.monitors, setting) if self._every else [])
         self.events: list[Event] = []
 
+    @property
+    def intervals(self) -> tuple[int, ...]:
+        """Steps between two looks; empty without monitors."""
+        return (self._every,) if self._every else ()
+
     def is_due(self, step: int) -> bool:
         """Whether the monitors look at a step."""
         return self._every > 0 and step % self._every == 0

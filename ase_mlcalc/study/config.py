@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ase_mlcalc.config import Section
 from ase_mlcalc.md.config import JobFiles, MDConfig
+from ase_mlcalc.md.engines import EngineName, why_not_torchsim
 from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.workers import EXECUTOR_WORDS, Executor, available_cores
 
@@ -80,6 +81,11 @@ class StudyTable(Section):
         "then weak until the temperature is within 5 % of its target",
     )
     scans: bool = Field(True, description="also scan bonds and dimers, and see how well that predicted survival")
+    engine: EngineName = Field(
+        "ase",
+        description='who makes the time steps: "ase", run by run; "torchsim", all runs of a process at once, which is '
+        "faster for small structures",
+    )
     workers: int | None = Field(None, ge=1, description="processes side by side; default: one for each core")
     threads: int = Field(1, ge=1, description="of each process")
 
@@ -177,6 +183,21 @@ class StudyJob(Section):
                 'all seeds would give the same run: with initial_velocities = "keep" and nve nothing is drawn; '
                 "give study.seeds = [0]"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_engine_can_do_it(self) -> Self:
+        if self.study.engine == "ase":
+            return self
+        for name, source in self.study.models.items():
+            if source.model is None:
+                raise ValueError(
+                    f"engine = {self.study.engine!r} runs models of this package, and {name!r} is another ASE "
+                    "calculator; use engine = 'ase'"
+                )
+        for position, stage in enumerate(self.md):
+            if why := why_not_torchsim(stage):
+                raise ValueError(f"md.{position}: {why}")
         return self
 
     def _seeds_change_nothing(self) -> bool:

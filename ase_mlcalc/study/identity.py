@@ -30,6 +30,8 @@ def identity(job: StudyJob) -> dict[str, Any]:
         A file that is not there.
     """
     raw = job.model_dump(mode="json", exclude={"study": _FREE, "executor": True})
+    if job.study.engine == "ase":
+        del raw["study"]["engine"]  # as in folders from before there was another
     for name, source in job.study.models.items():
         if source.model is not None:
             raw["study"]["models"][name]["model"] = _digest(Path(source.model), f"study.models.{name}.model")

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import IO
 
 from ase_mlcalc.files import exclusive, make_folder, write_text
+from ase_mlcalc.md.engines import require_engine
+from ase_mlcalc.study.batches import batches
 from ase_mlcalc.study.config import StudyJob
 from ase_mlcalc.study.identity import claim
 from ase_mlcalc.study.measure import ERROR_FILE, is_over, measure_run
@@ -13,8 +15,8 @@ from ase_mlcalc.study.progress import StudyProgress
 from ase_mlcalc.study.scans import is_scanned, scan_jobs, write_scan
 from ase_mlcalc.study.summarize import summarize
 from ase_mlcalc.study.summary import StudySummary, write_study
-from ase_mlcalc.study.tasks import run_task, scan_task
-from ase_mlcalc.workers import work_on, workers_lock
+from ase_mlcalc.study.tasks import batch_task, run_task, scan_task
+from ase_mlcalc.workers import Task, work_on, workers_lock
 
 LOGS = "logs"
 
@@ -38,7 +40,7 @@ def run_study(job: StudyJob, *, progress: bool = True) -> StudySummary:
     Raises
     ------
     ConfigError
-        The folder holds another study, or another process is at work in it.
+        The engine is not installed; the folder holds another study, or another process is at work in it.
     DataError
         A file of a model or a structure is not there.
     MLCalcError
@@ -46,6 +48,7 @@ def run_study(job: StudyJob, *, progress: bool = True) -> StudySummary:
     KeyboardInterrupt
         After the runs at work have written their checkpoints and ``study.json`` says how far the study came.
     """
+    require_engine(job.study.engine)
     folder = job.study.output
     make_folder(folder)
     with exclusive(folder), workers_lock(folder) as lock:
@@ -67,12 +70,15 @@ def _make(job: StudyJob, runs: Sequence[PlannedRun], lock: IO[str] | None, progr
     todo = [position for position in range(len(runs)) if position not in over]
     for position in todo:
         (folder / runs[position].folder / ERROR_FILE).unlink(missing_ok=True)
-    tasks = [scan_task(files) for files in scans] + [run_task(runs[position].job) for position in todo]
+    together = [[position] for position in todo]
+    if job.study.engine != "ase":
+        together = batches(runs, todo, job.study.n_workers)
+    tasks = [scan_task(files) for files in scans] + [_task(job, runs, members) for members in together]
     if not tasks:
         return
 
     def positions(numbers: set[int]) -> set[int]:
-        return {todo[number - len(scans)] for number in numbers if number >= len(scans)}
+        return {position for number in numbers if number >= len(scans) for position in together[number - len(scans)]}
 
     with StudyProgress(runs, over, folder, shown=progress) as shown:
         work = work_on(
@@ -89,8 +95,17 @@ def _make(job: StudyJob, runs: Sequence[PlannedRun], lock: IO[str] | None, progr
                 if done.error is not None:
                     write_scan(Path(scans[done.number].output), {}, done.error)
                 continue
-            position = todo[done.number - len(scans)]
-            run = runs[position]
-            if done.error is not None:
-                write_text(folder / run.folder / ERROR_FILE, done.error + "\n")
-            shown.over(position, measure_run(run, folder), positions(done.at_work))
+            members = together[done.number - len(scans)]
+            errors = done.result if job.study.engine != "ase" and done.error is None else [done.error] * len(members)
+            for position, error in zip(members, errors, strict=True):
+                run = runs[position]
+                if error is not None:
+                    write_text(folder / run.folder / ERROR_FILE, error + "\n")
+                shown.over(position, measure_run(run, folder), positions(done.at_work))
+
+
+def _task(job: StudyJob, runs: Sequence[PlannedRun], members: Sequence[int]) -> Task:
+    if job.study.engine == "ase":
+        (alone,) = members
+        return run_task(runs[alone].job)
+    return batch_task([runs[position].job for position in members])

@@ -9,6 +9,8 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
+from ase_mlcalc.errors import MLCalcError
+
 GRACE_S = 20.0
 """Time that a worker has to leave things in order when it is told to stop."""
 
@@ -39,6 +41,12 @@ class Task(NamedTuple):
         """Call the function here."""
         module, _, name = self.function.partition(":")
         return getattr(importlib.import_module(module), name)(**self.arguments)
+
+
+def in_one_line(error: Exception) -> str:
+    """What went wrong; errors of this package are written for users and need no name."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, MLCalcError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def nothing() -> None:

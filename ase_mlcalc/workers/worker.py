@@ -15,7 +15,7 @@ import traceback
 from typing import TextIO
 
 from ase_mlcalc.errors import MLCalcError
-from ase_mlcalc.workers.protocol import GRACE_S, Answer, Task
+from ase_mlcalc.workers.protocol import GRACE_S, Answer, Task, in_one_line
 
 
 def main() -> None:
@@ -64,11 +64,10 @@ def _done(task: Task) -> Answer:
     """Do a task; its result, or why it could not be done."""
     try:
         return Answer(result=task.do())
-    except MLCalcError as error:
-        return Answer(error=" ".join(str(error).split()))
     except Exception as error:  # noqa: BLE001  (tasks raise anything, and the others are to go on)
-        traceback.print_exc()
-        return Answer(error=f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": "))
+        if not isinstance(error, MLCalcError):
+            traceback.print_exc()
+        return Answer(error=in_one_line(error))
 
 
 if __name__ == "__main__":
