@@ -41,7 +41,10 @@ def energies(study: Study, material: str, name: str, folder: Path, found: StudyS
     figure = new_figure(5.2, 3.4)
     axes = new_axes(figure, 1, 1, 0)
     first = {run.model: run for run in reversed(found.runs) if run.n_atoms is not None}
-    for (model, run), color in zip(first.items(), COLORS, strict=False):
+    for model, color in zip(dict.fromkeys(group.model for group in found.groups), COLORS, strict=False):
+        if model not in first:
+            continue
+        run = first[model]
         *_, series = read_thermo(folder / run.folder / "thermo.csv").values()
         energy = series["potential_eV"] / (run.n_atoms or 1)
         axes.plot(series["time_ps"], energy, color=color, linewidth=1.0, label=model)
@@ -68,7 +71,7 @@ def pair_forces_of(study: Study, material: str, checkpoints: Mapping[str, Path],
             distance, mean = averaged(pairs, one, other)
             axes.plot(distance, mean, color=color, linewidth=1.3, label=name)
             low = int(np.nanargmin(mean))
-            rows.append([title, f"`{name}`", float(mean[low]), float(distance[low])])
+            rows.append([title, f"`{name}`", float(-mean[low]), float(distance[low])])
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("distance / Å")
         if position == 0:
@@ -82,10 +85,10 @@ def pair_forces_of(study: Study, material: str, checkpoints: Mapping[str, Path],
 
 
 def averaged(pairs: PairForces, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and mean radial forces of a pair of elements in bins that have pairs."""
+    """Distances and mean radial forces of a pair of elements in bins; NaN, a gap in the line, where there are none."""
     mine = pairs.of(one, other)
     bins = np.floor(pairs.distances[mine] / BIN_A).astype(int)
     count = np.bincount(bins)
     total = np.bincount(bins, weights=pairs.radial[mine])
-    given = np.flatnonzero(count)
-    return (given + 0.5) * BIN_A, total[given] / count[given]
+    mean = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+    return (np.arange(len(count)) + 0.5) * BIN_A, mean

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import water_spatial
 from common import Study, main, needs
+from water_models import MODELS, WITHOUT_PPPM
 
-from ase_mlcalc.config import read_toml
 from ase_mlcalc.stress import kinetic_stresses
 from ase_mlcalc.training.evaluate import evaluate_files
 from ase_mlcalc.training.metrics import Metrics
@@ -52,7 +52,6 @@ QUICK_SOURCES = {
     for name, (frames, molecules, seed, short) in SOURCES.items()
 }
 WHO = ("published", "here")
-WITHOUT_PPPM = "labels-without-pppm"
 DEFINITIONS = ("edge", "center", "other", "site", "heat")
 
 
@@ -88,7 +87,7 @@ def stage(name: str) -> Any:
 
     def made(study: Study) -> None:
         source = "box-train" if name == "published-box" else "train"
-        plans = read_toml(Path(__file__).with_name("models.toml"))[name]
+        plans = MODELS[name]
         if study.quick and name == "limits":
             plans = {key: plans[key] for key in ("base", WITHOUT_PPPM)}
         jobs = {
