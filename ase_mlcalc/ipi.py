@@ -58,13 +58,17 @@ class Server(NamedTuple):
             time.sleep(BETWEEN_TRIES_S)
 
     def _connect(self) -> socket.socket:
-        if self.unix is not None:
-            local = socket.socket(socket.AF_UNIX)
+        if self.unix is None:
+            remote = socket.create_connection((self.host, self.port))
+            remote.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the messages are small, and waited for
+            return remote
+        local = socket.socket(socket.AF_UNIX)
+        try:
             local.connect(actualunixsocketname(self.unix))
-            return local
-        remote = socket.create_connection((self.host, self.port))
-        remote.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the messages are small, and waited for
-        return remote
+        except OSError:
+            local.close()
+            raise
+        return local
 
 
 class Forces(NamedTuple):
