@@ -17,6 +17,7 @@ from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.testing import temporary_models
 from ase_mlcalc.training.config import TrainJob
+from ase_mlcalc.workers import Done
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -26,6 +27,8 @@ def study(monkeypatch, tmp_path):
     """Runs a study with --quick, all its trainings in this process; gives its module, what was left out, its folder."""
     in_this_process(monkeypatch)
     without_pictures(monkeypatch)
+    for module in ("study", "labelling", "sampling"):
+        monkeypatch.setattr(f"ase_mlcalc.{module}.run.work_on", _work_here)
 
     def run(name, *more):
         monkeypatch.syspath_prepend(EXAMPLES)
@@ -37,6 +40,15 @@ def study(monkeypatch, tmp_path):
         return module, left_out, tmp_path / name
 
     return run
+
+
+def _work_here(tasks, n_workers, threads, logs, lock, tick, *, setup=None, **_):
+    """As worker processes, one task after another in this one."""
+    if setup is not None:
+        setup.do()
+    for number, task in enumerate(tasks):
+        tick({number})
+        yield Done(number, task.do(), None, set())
 
 
 def _module(name):

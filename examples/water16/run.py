@@ -103,11 +103,12 @@ def published(study: Study) -> None:
     found: dict[str, dict[str, float]] = {
         "no forces at all": {"force_rmse": 1000 * math.sqrt(np.square(labels).mean())}
     }
+    small = {"features": 8, "n_gaussians": 20} if study.quick else {}
     for name, repairs in REPAIRS.items():
         raw = {
             "output": study.out / "published" / name.replace(" ", "-"),
             "data": data,
-            "model": {"name": "water16_published", **repairs, **({"features": 8} if study.quick else {})},
+            "model": {"name": "water16_published", **repairs, **small},
             "train": {"max_epochs": 1 if study.quick else 15},
         }
         found[name] = errors(train(validate(TrainJob, raw, name)).test)
@@ -146,7 +147,8 @@ def models(study: Study) -> None:
     found["behler_parrinello"] = _committee(study, data)
     names = [name for name, one in found.items() if one.status == "trained"]
     checkpoints = [study.checkpoint("models", name) for name in names]
-    compared = compare_files(checkpoints, [data["test"]], study.out / "models" / "compared")
+    repeats = 3 if study.quick else 100
+    compared = compare_files(checkpoints, [data["test"]], study.out / "models" / "compared", repeats=repeats)
     kept = {
         row.name: {
             **errors(row.metrics),
@@ -210,7 +212,8 @@ def transfer(study: Study) -> None:
     high = frames(study, "gfn2")
     sizes = (8,) if study.quick else SIZES
     jobs: dict[str, dict[str, Any]] = {}
-    for model in ("equivariant", "behler_parrinello"):
+    families = ("equivariant",) if study.quick else ("equivariant", "behler_parrinello")
+    for model in families:
         base = study.checkpoint("models", model)
         if model == "behler_parrinello":
             base = base.parent / "member-1" / "model.safetensors"
@@ -227,7 +230,7 @@ def transfer(study: Study) -> None:
             }
     found = study.train("transfer", jobs)
     rows = []
-    for model in ("equivariant", "behler_parrinello"):
+    for model in families:
         for n in sizes:
             own = [errors(found[f"{model}-{n}-{way}"].test) for way in ("scratch", "transfer", "delta")]
             rows.append(
@@ -263,7 +266,7 @@ def md(study: Study) -> None:
     for name, folder in {"equivariant": "equivariant", "schnet": "schnet", "committee": "behler_parrinello"}.items():
         changes[f"study.models.{name}.model"] = str(study.checkpoint("models", folder))
     if study.quick:
-        changes |= {"md.time_ps": 0.02, "md.frames_every_fs": 1.0, "study.equilibration": "none", "study.seeds": 1}
+        changes |= {"md.time_ps": 0.01, "md.frames_every_fs": 1.0, "study.equilibration": "none", "study.seeds": 1}
     summary = run_study(study.job(StudyJob, "md.toml", changes))
     measured = {name: water_rdf.observables(summary, study.out / "md", name) for name in summary.models}
     reference = measured["reference"]
