@@ -177,8 +177,8 @@ def studied(job: StudyJob) -> tuple[float, StudySummary]:
     begin = time.perf_counter()
     summary = run_study(job, progress=False)
     seconds = time.perf_counter() - begin
-    if not all(run.status == "stable" for run in summary.runs):
-        raise SystemExit(f"not all runs were made: {summary.verdict}")
+    if any(run.status == "error" for run in summary.runs):
+        raise SystemExit(f"not all runs could be made: {summary.verdict}")
     return seconds, summary
 
 
@@ -227,7 +227,8 @@ def main() -> None:
             spent[engine], summary = studied(job)
             (group,) = summary.groups
             drift, warmth = group.drift_meV_per_atom_per_ps, group.temperature
-            what = "" if drift is None else f", drift {drift:+.4f} ± {group.drift_stderr:.4f} meV/atom/ps"
+            what = f", {group.n_stable} of {group.n_runs} stable"
+            what += "" if drift is None else f", drift {drift:+.4f} ± {group.drift_stderr:.4f} meV/atom/ps"
             if warmth is not None:
                 what += f", {warmth.mean_K:.1f} ± {warmth.mean_stderr_K:.1f} K"
             print(f"study, {name} by {engine}: {spent[engine]:.1f} s on {job.study.n_workers} cores{what}", flush=True)

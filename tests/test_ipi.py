@@ -28,6 +28,7 @@ from ase_mlcalc.model import lookup
 
 I_PI = shutil.which("i-pi") or shutil.which("i-pi", path=str(Path(sys.executable).parent))
 needs_ipi = pytest.mark.skipif(I_PI is None, reason='needs i-PI: pip install "ase-mlcalc[ipi]"')
+EXAMPLE = Path(__file__).parents[1] / "examples" / "engines" / "ipi.xml"
 BEADS = 8
 
 INPUT = """
@@ -80,9 +81,12 @@ def begun(folder, atoms, *, beads=BEADS, steps=6, batch=None, port=None):
         potentials=", ".join(f"pot_component_raw(0;{k})" for k in range(beads)),
     )
     (folder / "input.xml").write_text(text)
+    return started(folder), Server(unix=address) if port is None else Server(host="localhost", port=port)
+
+
+def started(folder):
     with open(folder / "log.txt", "w") as log:
-        process = subprocess.Popen([I_PI, "input.xml"], cwd=folder, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
-    return process, Server(unix=address) if port is None else Server(host="localhost", port=port)
+        return subprocess.Popen([I_PI, "input.xml"], cwd=folder, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
 
 
 def finished(process, folder):
@@ -162,6 +166,25 @@ def test_clients_of_the_command_line_reach_a_port(tmp_path):
     (positions,), energies = last_beads(tmp_path)
     atoms.positions = positions
     assert MLCalculator(path).get_potential_energy(atoms) == pytest.approx(energies[0], abs=1e-9)
+
+
+@needs_ipi
+def test_the_example_runs(tmp_path):
+    """Path integrals of water, as the page on engines shows them."""
+    torch.manual_seed(0)
+    cls = lookup("schnet")
+    tiny = cls.Config(species=(1, 8), cutoff=4.0, features=8, n_interactions=1, n_gaussians=6)
+    atoms = molecule("H2O", cell=[6.0, 6.0, 6.0], pbc=True)
+    ase.io.write(tmp_path / "start.extxyz", atoms)
+    name = f"w{os.getpid()}"
+    text = EXAMPLE.read_text().replace("<address> water", f"<address> {name}").replace("2000 </total", "20 </total")
+    (tmp_path / "input.xml").write_text(text)
+    process = started(tmp_path)
+    atoms.calc = MLCalculator(Derived(cls(tiny).double()))
+    assert serve(atoms, Server(unix=name)) >= 21 * BEADS
+    finished(process, tmp_path)
+    assert len(np.loadtxt(tmp_path / "water.out")) >= 2
+    assert len(list(tmp_path.glob("water.positions_*"))) == BEADS
 
 
 # ----- what goes wrong -----
