@@ -110,7 +110,9 @@ def test_direct_forces(study):
     (row,) = table(folder, "accuracy")
     assert all(row[f"`{name}`"] > 0 for name in ("tensor_field", "schnet", "equivariant"))
     assert {row["model"] for row in table(folder, "heating")} == {"`tensor_field`", "`schnet`", "`equivariant`"}
-    assert all(row["heating expected from it / K/ps"] > 0 for row in table(folder, "explained"))
+    expected = [row["heating expected from it / K/ps"] for row in table(folder, "explained")]
+    assert len(expected) == 2
+    assert min(expected) > 0
     assert table(folder, "warning")[0]["runs"] == 1
     assert table(folder, "summary")[0]["MACE, published"] == 2.1
 

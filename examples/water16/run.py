@@ -103,7 +103,7 @@ def published(study: Study) -> None:
     found: dict[str, dict[str, float]] = {
         "no forces at all": {"force_rmse": 1000 * math.sqrt(np.square(labels).mean())}
     }
-    small = {"features": 8, "n_gaussians": 20} if study.quick else {}
+    small = {"features": 8, "n_gaussians": 100} if study.quick else {}
     for name, repairs in REPAIRS.items():
         raw = {
             "output": study.out / "published" / name.replace(" ", "-"),
