@@ -87,6 +87,10 @@ def test_lists_beside_each_other(tmp_path, data):
     # the keys may be written as tables, as TOML without quotes reads
     nested = scan(tmp_path, data, {"model": {"features": [4, 8], "n_interactions": [2, 1]}, "method": "zip"})
     assert nested == scan(tmp_path, data, table)
+    # one value may stand beside several others
+    repeated = {**table, "model.features": [4, 8, 4], "model.n_interactions": [2, 1, 1]}
+    points = grid(scan(tmp_path, data, repeated))
+    assert [tuple(point.values.values()) for point in points] == [(4, 2), (8, 1), (4, 1)]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,7 @@ def test_lists_beside_each_other(tmp_path, data):
         ({"model.features": {"low": 1, "high": 8}}, "is a range, which is for method"),
         ({"model.features": {"low": 8, "high": 1}, "method": "optuna", "trials": 2}, "no range"),
         ({**GRID, "method": "zip"}, "stand beside each other"),
+        ({"model.features": [4, 4], "model.n_interactions": [1, 1], "method": "zip"}, "would be the same"),
         ({**GRID, "method": "optuna"}, "trials belongs to"),
         ({**GRID, "trials": 3}, "trials belongs to"),
         ({**GRID, "trails": 3}, "did you mean 'trials'"),

@@ -205,7 +205,7 @@ class ScanTable(CampaignTable):
         if self.method == "zip" and len(set(lengths.values())) > 1:
             raise ValueError(f'method = "zip" takes values that stand beside each other, got lists of {lengths}')
         if self.method == "zip":
-            rows = list(zip(*self.values.values(), strict=True))  # type: ignore[arg-type]  (ranges were refused)
+            rows = list(zip(*(value for value in self.values.values() if isinstance(value, list)), strict=True))
             if twice := [row for row in rows if rows.count(row) > 1]:
                 raise ValueError(f"values {twice[0]} stand beside each other twice; these trainings would be the same")
         return self

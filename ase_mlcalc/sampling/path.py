@@ -107,8 +107,8 @@ def _normal(atoms: Atoms, coordinate: Coordinate) -> np.ndarray:
 def _turn(atoms: Atoms, coordinate: Coordinate, by_deg: float, normal: np.ndarray) -> None:
     """Turn one side of the molecule."""
     if coordinate.kind == "dihedral":
-        value = coordinate.of(atoms) + by_deg
-        atoms.set_dihedral(*coordinate.atoms, value, indices=list(coordinate.moving))
+        a, b, c, d = coordinate.atoms
+        atoms.set_dihedral(a, b, c, d, coordinate.of(atoms) + by_deg, indices=list(coordinate.moving))
         return
     side = atoms[list(coordinate.moving)]
     side.rotate(by_deg, normal, center=atoms.positions[coordinate.atoms[1]])
