@@ -1,11 +1,12 @@
 """32 replicas of aspirin (21 atoms) in one batch by TorchSim against 32 runs by ASE (``make bench-torchsim``).
 
-Trains `equivariant` on revised MD17 for some minutes (kept in ``--out``), then prints
+Trains `equivariant`, which has a kernel in this package, and `schnet`, which torch evaluates, on revised MD17 for some
+minutes each (kept in ``--out``), then prints for each
 
-- the time of a step of all replicas: by ASE one replica after another, with the kernel of this package and with torch
-  alone, and by TorchSim in one batch; the ways take turns, and ratios are medians over the turns;
+- the time of a step of all replicas: by ASE one replica after another, for `equivariant` also with torch alone, and by
+  TorchSim in one batch; the ways take turns, and ratios are medians over the turns;
 - where the time of a batched step goes;
-- the time of a study by both engines, monitors and files included;
+- the time of a study by both engines, monitors and files included, on all cores;
 - from these studies: drift at constant energy, and the temperature of Langevin dynamics.
 
 Needs the extra `torchsim` and public data, see docs/data.md.
@@ -23,13 +24,13 @@ import ase.io
 import numpy as np
 import torch
 from ase import Atoms, units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from torch_sim.integrators.md import MDState, momentum_step, position_step
 
 from ase_mlcalc import MLCalculator
 from ase_mlcalc.config import validate
 from ase_mlcalc.data.read import read_frames
+from ase_mlcalc.md.velocities import draw_momenta
 from ase_mlcalc.study import StudyJob, StudySummary, run_study
 from ase_mlcalc.torchsim import TorchSimModel
 from ase_mlcalc.training.config import TrainJob
@@ -38,12 +39,12 @@ from ase_mlcalc.training.train import train
 TIMESTEP_FS, TEMPERATURE_K = 0.5, 300.0
 
 
-def trained(data: Path, folder: Path, minutes: float) -> Path:
+def trained(name: str, data: Path, folder: Path, minutes: float) -> Path:
     """A potential of aspirin, trained unless it is there."""
     job = {
-        "output": folder / "model",
+        "output": folder / name,
         "data": {"train": data / "rmd17/aspirin_train.npz"},
-        "model": {"name": "equivariant"},
+        "model": {"name": name},
         "train": {"max_minutes": minutes},
     }
     return train(validate(TrainJob, job, "benchmark")).checkpoint
@@ -55,7 +56,7 @@ def replicas(data: Path, count: int) -> list[Atoms]:
     found = []
     for seed in range(count):
         atoms = molecule.copy()
-        MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE_K, rng=np.random.default_rng(seed))
+        draw_momenta(atoms, TEMPERATURE_K, np.random.default_rng(seed))
         found.append(atoms)
     return found
 
@@ -157,7 +158,7 @@ def study(folder: Path, model: Path, structure: Path, engine: str, seeds: int, m
     raw = {
         "study": {
             "output": folder,
-            "models": {"equivariant": {"model": str(model)}},
+            "models": {"model": {"model": str(model)}},
             "structures": {"aspirin": str(structure)},
             "temperatures_K": [TEMPERATURE_K],
             "timesteps_fs": [TIMESTEP_FS],
@@ -182,57 +183,66 @@ def studied(job: StudyJob) -> tuple[float, StudySummary]:
     return seconds, summary
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("ASE_MLCALC_DATA", "data")))
-    parser.add_argument("--out", type=Path, default=Path("runs/torchsim"))
-    parser.add_argument("--minutes", type=float, default=3.0, help="of training")
-    parser.add_argument("--replicas", type=int, default=32)
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each way in a turn")
-    parser.add_argument("--time-ps", type=float, default=1.0, help="of each run of the studies")
-    arguments = parser.parse_args()
-    model = trained(arguments.data, arguments.out, arguments.minutes)
-    every = replicas(arguments.data, arguments.replicas)
-    print(
-        f"{len(every)} replicas of {len(every[0])} atoms, {torch.get_num_threads()} threads, "
-        f"load {os.getloadavg()[0]:.1f}"
-    )
-    ways = {
-        "ASE, the kernel": stepper_of_ase(every, model),
-        "ASE, torch": stepper_of_ase(every, model, compile=False),
-        "TorchSim": stepper_of_torchsim(every, model),
-    }
-    found = in_turns(ways, arguments.turns, arguments.seconds)
-    for name, each in found.items():
+def steps_of(name: str, model: Path, every: Sequence[Atoms], turns: int, seconds: float) -> None:
+    """Print what a step takes by each way."""
+    ways = {"ASE": stepper_of_ase(every, model), "TorchSim": stepper_of_torchsim(every, model)}
+    if MLCalculator(model).kernel is not None:
+        ways["ASE, torch alone"] = stepper_of_ase(every, model, compile=False)
+    found = in_turns(ways, turns, seconds)
+    for way, each in found.items():
         ratio = np.median(each / found["TorchSim"])
         print(
-            f"{name:16s} {np.median(each):8.2f} ms a step of all replicas, {ratio:.2f} times that of TorchSim",
+            f"{name}, {way}: {np.median(each):.2f} ms a step of all replicas, {ratio:.2f} times that of TorchSim",
             flush=True,
         )
-    for name, milliseconds in parts(every, model).items():
-        print(f"  of a batched step: {name} {milliseconds:.2f} ms", flush=True)
+    for part, milliseconds in parts(every, model).items():
+        print(f"{name}, of a batched step: {part} {milliseconds:.2f} ms", flush=True)
 
-    start = arguments.out / "aspirin.extxyz"
-    ase.io.write(start, every[0])
-    recorded = {"time_ps": arguments.time_ps, "stresses_every_fs": 0.0}
-    for name, md in (
+
+def studies_of(name: str, model: Path, structure: Path, seeds: int, time_ps: float, out: Path) -> None:
+    """Print what studies take by both engines, and what they find."""
+    recorded = {"time_ps": time_ps, "stresses_every_fs": 0.0}
+    for kind, md in (
         ("nve", {"ensemble": "nve", **recorded}),
         ("langevin", {"ensemble": "nvt", "friction_per_ps": 20.0, **recorded}),
     ):
         spent = {}
         for engine in ("ase", "torchsim"):
-            job = study(arguments.out / f"{name}-{engine}", model, start, engine, len(every), md)
+            job = study(out / f"{name}-{kind}-{engine}", model, structure, engine, seeds, md)
             spent[engine], summary = studied(job)
             (group,) = summary.groups
             drift, warmth = group.drift_meV_per_atom_per_ps, group.temperature
-            what = f", {group.n_stable} of {group.n_runs} stable"
+            what = f"{group.n_stable} of {group.n_runs} stable"
             what += "" if drift is None else f", drift {drift:+.4f} ± {group.drift_stderr:.4f} meV/atom/ps"
-            if warmth is not None:
-                what += f", {warmth.mean_K:.1f} ± {warmth.mean_stderr_K:.1f} K"
-            print(f"study, {name} by {engine}: {spent[engine]:.1f} s on {job.study.n_workers} cores{what}", flush=True)
-        print(f"study, {name}: {spent['ase'] / spent['torchsim']:.2f} times faster by torchsim", flush=True)
+            what += "" if warmth is None else f", {warmth.mean_K:.1f} ± {warmth.mean_stderr_K:.1f} K"
+            print(f"{name}, study, {kind} by {engine}: {spent[engine]:.1f} s; {what}", flush=True)
+        ratio = spent["ase"] / spent["torchsim"]
+        print(f"{name}, study, {kind}: {ratio:.2f} times faster by torchsim, {job.study.n_workers} workers", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("ASE_MLCALC_DATA", "data")))
+    parser.add_argument("--out", type=Path, default=Path("runs/torchsim"))
+    parser.add_argument("--models", nargs="+", default=["equivariant", "schnet"])
+    parser.add_argument("--minutes", type=float, default=3.0, help="of training")
+    parser.add_argument("--replicas", type=int, default=32)
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each way in a turn")
+    parser.add_argument("--time-ps", type=float, default=1.0, help="of each run of the studies; 0: no studies")
+    arguments = parser.parse_args()
+    every = replicas(arguments.data, arguments.replicas)
+    start = arguments.out / "aspirin.extxyz"
+    start.parent.mkdir(parents=True, exist_ok=True)
+    ase.io.write(start, every[0])
+    for name in arguments.models:
+        model = trained(name, arguments.data, arguments.out, arguments.minutes)
+        threads, load = torch.get_num_threads(), os.getloadavg()[0]
+        print(f"{name}: {len(every)} replicas of {len(every[0])} atoms, {threads} threads, load {load:.1f}", flush=True)
+        steps_of(name, model, every, arguments.turns, arguments.seconds)
+        if arguments.time_ps > 0:
+            studies_of(name, model, start, len(every), arguments.time_ps, arguments.out)
 
 
 if __name__ == "__main__":

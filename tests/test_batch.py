@@ -63,7 +63,7 @@ def test_pairs_are_those_of_each_structure_alone_to_the_last_bit():
     every, rng = structures(), np.random.default_rng(0)
     together = BatchNeighbors(CUTOFF, sizes(every), arrays(every)[2], skin=0.8)
     alone = [NeighborList(CUTOFF, skin=0.0) for _ in every]
-    n_calls = 12
+    n_calls = 30
     for step in range(n_calls):
         positions, cells, _ = arrays(every)
         found, errors = together(positions, cells, shifts=True)
@@ -83,7 +83,7 @@ def test_pairs_are_those_of_each_structure_alone_to_the_last_bit():
         assert begin == len(found.centers)
         if step == n_calls // 2:  # another cell, of one of them
             every[1].set_cell(every[1].cell.array * 1.02, scale_atoms=True)
-        moved(every, rng)
+        moved(every, rng, scale=0.08)
     assert len(every) < together.searches < 0.7 * n_calls * len(every), "lists are kept, and made anew when they must"
 
 
