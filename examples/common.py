@@ -7,7 +7,11 @@ of the study and docs/results.md::
     <!-- table: water16/scan -->
     <!-- end of table -->
 
-so that every number in a page was printed by a run.
+so that every number in a page was printed by a run.  Pictures go into the README in the same way, with the words that
+describe them::
+
+    <!-- picture: rdf.png: radial distribution functions at 300 K -->
+    <!-- end of picture -->
 """
 
 import argparse
@@ -112,11 +116,12 @@ class Study(NamedTuple):
                 put_into_page(page, f"{self.name}/{name}", text)
 
     def picture(self, path: Path, name: str | None = None) -> None:
-        """Show a picture in the README: copy it into ``images/`` beside that, in full mode."""
+        """Show a picture in the README, in full mode: copy it into ``images/`` beside that, and link it."""
         if not self.quick:
-            images = ROOT / "examples" / self.name / "images"
-            images.mkdir(exist_ok=True)
-            shutil.copy(path, images / (name or path.name))
+            readme = ROOT / "examples" / self.name / "README.md"
+            (readme.parent / "images").mkdir(exist_ok=True)
+            shutil.copy(path, readme.parent / "images" / (name or path.name))
+            link_picture(readme, name or path.name)
 
     def data(self, *files: str) -> list[Path]:
         """Public reference data below ``$ASE_MLCALC_DATA``.
@@ -147,11 +152,21 @@ def shown(value: Cell) -> str:
 
 def put_into_page(page: Path, name: str, text: str) -> None:
     """Replace what stands between the markers of a table; a page without them stays as it is."""
+    start, end = rf"<!-- table: {re.escape(name)} -->\n", "<!-- end of table -->"
+    _replace(page, rf"({start}).*?({end})", lambda found: f"{found[1]}\n{text}\n{found[2]}")
+
+
+def link_picture(page: Path, name: str) -> None:
+    """Put a picture of ``images/`` between its markers, which hold its description."""
+    start, end = rf"<!-- picture: {re.escape(name)}: ([^\n]*) -->\n", "<!-- end of picture -->"
+    _replace(page, rf"({start}).*?({end})", lambda found: f"{found[1]}\n![{found[2]}](images/{name})\n\n{found[3]}")
+
+
+def _replace(page: Path, pattern: str, by: Callable[[re.Match[str]], str]) -> None:
     if not page.exists():
         return
-    pattern = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end of table -->)", re.DOTALL)
     before = page.read_text(encoding="utf-8")
-    after = pattern.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", before)
+    after = re.sub(pattern, by, before, flags=re.DOTALL)
     if after != before:
         write_text(page, after)
 
