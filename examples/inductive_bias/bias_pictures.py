@@ -22,10 +22,12 @@ def survival(study: Study, material: str, name: str, found: StudySummary) -> Non
     """Kaplan-Meier curves of all models."""
     figure = new_figure(5.2, 3.4)
     axes = new_axes(figure, 1, 1, 0)
-    for group, color in zip(found.groups, COLORS, strict=False):
+    for position, (group, color) in enumerate(zip(found.groups, COLORS, strict=False)):
         if group.survival is None:
             continue
-        axes.step(group.survival.times_ps, group.survival.survival, where="post", color=color, label=group.model)
+        width = max(1.0, 3.4 - 0.8 * position)  # curves that lie on each other are all seen
+        times, fractions = group.survival.times_ps, group.survival.survival
+        axes.step(times, fractions, where="post", color=color, linewidth=width, label=group.model)
     axes.set_ylim(-0.03, 1.05)
     axes.set_xlabel("time / ps")
     axes.set_ylabel("fraction of runs that survive")
