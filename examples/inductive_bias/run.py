@@ -35,13 +35,8 @@ def short_range(study: Study) -> None:
     more = labelled(study, GESE2, "hot", hot)
     data = {"train": [present(study, GESE2, "train"), more], "n_validation": small(study, N_VALIDATION, 2)}
     study.train("GeSe2/cures", {"plain-short-range": job(study, "plain", data)})
-    checkpoints = {"plain, short-range data": study.checkpoint("GeSe2/cures", "plain-short-range")}
-    survival(
-        study,
-        GESE2,
-        "study-short-range",
-        {key.replace(", ", "-").replace(" ", "-"): path for key, path in checkpoints.items()},
-    )
+    checkpoints = {"plain-short-range": study.checkpoint("GeSe2/cures", "plain-short-range")}
+    survival(study, GESE2, "study-short-range", checkpoints)
 
 
 def active(study: Study) -> None:
