@@ -31,11 +31,12 @@ def show(study: Study, sets: Mapping[str, Path]) -> None:
         frames = ase.io.read(file, ":")
         order = np.random.default_rng(0).permutation(len(frames))
         n_test = 5 if study.quick else 300
-        learned = write_npz(file.with_name("learned.npz"), [frames[k] for k in order[n_test:]])
         tested = write_npz(file.with_name("tested.npz"), [frames[k] for k in order[:n_test]])
         for n in (10,) if study.quick else (200, 400):
             stage = f"package-{name}-{n}"
-            data = {"train": learned, "validation": tested, "index": f":{n}"}
+            chosen = [frames[k] for k in order[n_test : n_test + n]]
+            learned = write_npz(file.with_name(f"learned-{n}.npz"), chosen)
+            data = {"train": learned, "validation": tested}
             (ours,) = study.train(stage, {"ours": {"data": data, "model": {"name": "sgdml", "sigma": SIGMA}}}).values()
             mine = None if ours.validation is None else ours.validation.force_mae_meV_per_A / 1000 / KCAL
             theirs = _of_package(python, learned, tested, n, study.out / stage / "package")
