@@ -56,7 +56,7 @@ def active(study: Study) -> None:
     if study.quick:
         changes |= {
             "learn.rounds": 1, "learn.labels_per_round": 2, "model.features": 8, "train.max_epochs": 1,
-            "learn.threshold_eV_per_A": 0.5, "study.seeds": 1, "md.time_ps": 0.02,
+            "learn.threshold_eV_per_A": 0.5, "learn.first_ps": 0.02, "study.seeds": 1, "md.time_ps": 0.02,
         }  # fmt: skip
     found = learn(study.job(LearnJob, "learn.toml", changes))
     rows = [
