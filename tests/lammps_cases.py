@@ -195,13 +195,12 @@ def main() -> None:
     how, *inputs = sys.argv[1:]
     if how in ("killed", "raises"):
         fail_in_one(how)
-    if how == "mliap":
-        from lammps_unified import run_unified
-
-        run_unified(Path(inputs[0]))
-        return
     for path in inputs:
         run_input(Path(path), log=None)
+    if how == "cases":
+        from lammps_unified import run_unified
+
+        run_unified(Path(inputs[0]).parent)
 
 
 if __name__ == "__main__":
