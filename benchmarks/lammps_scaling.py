@@ -262,7 +262,13 @@ def draw(times: dict[tuple[int, int], float], predictions: dict[int, list[dict[s
     axes = new_axes(figure, 1, 2, 0)
     for n, colour, marker in ((1, "#2563eb", "o"), (2, "#dc2626", "s")):
         sizes = sorted(size for size, processes in times if processes == n)
-        axes.plot(sizes, [times[size, n] for size in sizes], marker=marker, color=colour, label=f"{n} process(es)")
+        axes.plot(
+            sizes,
+            [times[size, n] for size in sizes],
+            marker=marker,
+            color=colour,
+            label=f"{n} process" + ("es" if n > 1 else ""),
+        )
     sizes = sorted({size for size, _ in times})
     axes.plot(sizes, [times[sizes[0], 1] * size / sizes[0] / 2 for size in sizes], "--", color="#6b7280",
               label="half of one, proportional")  # fmt: skip
