@@ -111,6 +111,8 @@ class Moving:
         self._inverse_masses = (1.0 / self._state.masses).numpy()
         self._timestep = torch.tensor(self.kind.timestep_fs * units.fs, dtype=torch.float64)
         self._before: tuple[Tensor, Tensor] = (self._state.positions, self._state.momenta)
+        self._wrong = np.zeros(len(stages), dtype=bool)
+        """Where the last step was not finite, too hot or refused."""
         self._evaluated: Evaluated = self._evaluate()
         self._advance: Callable[[], None] = self._verlet if self.kind.driver == "verlet" else self._langevin()
 
@@ -121,9 +123,9 @@ class Moving:
             self._follow_ramps()
         self._advance()
         self.steps += 1
-        look = (self.steps >= self._next_looks) | self._is_wrong()
-        look[list(self._evaluated.errors)] = True
-        return np.flatnonzero(look).tolist()
+        self._wrong = self._is_wrong()
+        self._wrong[list(self._evaluated.errors)] = True
+        return np.flatnonzero((self.steps >= self._next_looks) | self._wrong).tolist()
 
     def show(self, place: int) -> MLCalcError | None:
         """Give a stage its present state and the results for it; what went wrong, if something did.
@@ -131,19 +133,18 @@ class Moving:
         The stage has the state before as its last good one then.
         """
         stage = self.stages[place]
-        error = self._evaluated.errors.get(place)
-        if error is not None or self._is_wrong()[place]:
+        if self._wrong[place]:
             self._put(place, *self._before)
             stage.step = int(self.steps[place]) - 1
             stage.keep()
         self._put(place, self._state.positions, self._state.momenta)
         stage.step = int(self.steps[place])
-        if error is None and not self._is_wrong()[place]:
+        if not self._wrong[place]:
             found, calculator = self._evaluated, stage.atoms.calc
             assert isinstance(calculator, MLCalculator)
             std = None if found.std is None else self._batch.of_structure(found.std, place)
             calculator.hold(stage.atoms, self._batch.of_structure(found.properties, place), std)
-        return error
+        return self._evaluated.errors.get(place)
 
     def looked(self, place: int) -> None:
         """A stage goes on, behind a look at its state."""
