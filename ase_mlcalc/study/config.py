@@ -84,7 +84,7 @@ class StudyTable(Section):
     engine: EngineName = Field(
         "ase",
         description='who makes the time steps: "ase", run by run; "torchsim", all runs of a process at once, which is '
-        "faster for small structures",
+        "faster for small structures of models that torch evaluates",
     )
     workers: int | None = Field(None, ge=1, description="processes side by side; default: one for each core")
     threads: int = Field(1, ge=1, description="of each process")
