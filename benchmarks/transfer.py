@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench/transfer"), help="kept for going on")
     parser.add_argument("--sizes", type=int, nargs="+", default=[25, 50, 100, 200], help="frames of the new level")
     parser.add_argument("--steps", type=int, default=600, help="of a training with 50 frames")
-    parser.add_argument("--base-epochs", type=int, default=30)
+    parser.add_argument("--base-epochs", type=int, default=80)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--picture", type=Path, help="default: transfer.png in --out")
     options = parser.parse_args()
