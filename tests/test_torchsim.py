@@ -451,7 +451,7 @@ def test_a_study_by_torchsim_finds_what_one_by_ase_finds(tmp_path, model_file):
 
 @pytest.mark.slow
 def test_a_killed_study_goes_on(tmp_path, model_file):
-    md = {"ensemble": "nvt", "time_ps": 1.2, **RECORDED, "checkpoint_every_fs": 40.0, "monitors_every_fs": 0.0}
+    md = {"ensemble": "nvt", "time_ps": 4.8, **RECORDED, "checkpoint_every_fs": 40.0, "monitors_every_fs": 0.0}
     table = {"temperatures_K": [40], "seeds": 3, "workers": 1}
     whole, killed = (study(tmp_path / name, model_file, [argon(tmp_path)], md, **table) for name in ("whole", "killed"))
     run_study(whole, progress=False)
