@@ -2,12 +2,14 @@
 
 Ethanol with GFN2-xTB, for a potential that is to hold from 150 to 1000 K.  Both begin with the same 20 frames, of the
 first picosecond of a run at 300 K.  Active learning is `ase_mlcalc.active.learn` with runs at 150, 300, 600 and
-1000 K.  Random sampling takes frames of runs with the reference itself, at the same temperatures, all of them as often:
-as many a round as the committee asked for, or 20 where that had come to its end.  Committee, epochs, rates and the part
-that is held back for validation are the same for both in each round.
+1000 K.  Random sampling takes frames of runs with the reference itself, as many a round as the committee asked for, or
+20 where that had come to its end: of runs at all four temperatures, all of them as often, and of runs at 300 K, as the
+frames are that all begin with.  Committee, epochs, rates and the part that is held back for validation are the same for
+all in each round.
 
 Errors are measured on frames of other runs with the reference, as many of each temperature.  The number of labels that
-random sampling takes to the errors of active learning is interpolated on logarithmic axes.
+random sampling takes to the errors of active learning is interpolated on logarithmic axes.  Only labels are counted for
+random sampling, not the steps of the runs with the reference that its frames come from.
 
 A killed benchmark goes on where it stopped.
 """
@@ -47,7 +49,7 @@ N_START, N_TEST_EACH = 20, 25
 """Test frames are so many of each run."""
 Curve = list[dict[str, float]]
 """Labels and errors, round by round."""
-MOST_OVER_ACTIVE = 4.0
+MOST_OVER_ACTIVE = 2.0
 """Random sampling gives up after so many times the labels of active learning."""
 
 
@@ -182,7 +184,7 @@ def random_sampling(folder: Path, job: LearnJob, start: Path, pool: list[Atoms],
         predecessor = result.checkpoint
         assert result.test is not None
         found.append({"labels": len(known), "force_mae_meV_per_A": float(result.test.force_mae_meV_per_A or np.nan)})
-        print(f"random: {len(known)} labels, {found[-1]['force_mae_meV_per_A']:.4g} meV/Å", flush=True)
+        print(f"{folder.name}: {len(known)} labels, {found[-1]['force_mae_meV_per_A']:.4g} meV/Å", flush=True)
         reached = found[-1]["force_mae_meV_per_A"] <= goal and number >= len(asked) - 1
         if reached or len(known) > MOST_OVER_ACTIVE * active.n_labels or used + 20 > len(pool):
             return found
@@ -211,7 +213,7 @@ def draw(path: Path, active: Learned, curves: dict[str, Curve]) -> None:
     """Errors over labels of both, and how active learning went."""
     figure = new_figure(13.5, 3.9)
     axes = new_axes(figure, 1, 3, 0)
-    for (name, curve), color in zip(curves.items(), (COLORS[0], GREY), strict=True):
+    for (name, curve), color in zip(curves.items(), (COLORS[0], GREY, COLORS[1]), strict=True):
         axes.plot(
             [p["labels"] for p in curve], [p["force_mae_meV_per_A"] for p in curve], "o-", color=color, label=f"{name}"
         )
@@ -225,14 +227,23 @@ def draw(path: Path, active: Learned, curves: dict[str, Curve]) -> None:
 
 
 def show(active: Learned, curves: dict[str, Curve]) -> None:
-    """Both curves, and the number of labels to the same errors."""
+    """The curves, and the number of labels to the same errors."""
     console = Console()
-    table = Table("labels of active learning", "force MAE / meV/Å", "labels of random sampling", "ratio")
-    for point in curves["active learning"]:
+    own, *others = curves
+    heads = [column for name in others for column in (f"of {name}", "ratio")]
+    table = Table(f"labels of {own}", "force MAE / meV/Å", *heads)
+    for point in curves[own]:
         goal = point["force_mae_meV_per_A"]
-        own, other = (labels_to_reach(curve, goal) for curve in curves.values())
-        ratio = "-" if other is None or own is None else f"{own / other:.2f}"
-        table.add_row(f"{point['labels']:.0f}", f"{goal:.1f}", "-" if other is None else f"{other:.0f}", ratio)
+        labels = labels_to_reach(curves[own], goal)
+        row = [f"{point['labels']:.0f}", f"{goal:.1f}"]
+        for name in others:
+            taken = labels_to_reach(curves[name], goal)
+            if taken is None or labels is None:
+                most = curves[name][-1]["labels"]
+                row += [f"more than {most:.0f}", "-" if labels is None else f"< {labels / most:.2f}"]
+            else:
+                row += [f"{taken:.0f}", f"{labels / taken:.2f}"]
+        table.add_row(*row)
     console.print(table)
     console.print(active.verdict, markup=False)
 
@@ -259,16 +270,24 @@ def main() -> None:
         write_structures(start, frames.start)
     job = learn_job(folder, structures, start, test, options)
     active = learn(job)
-    random_folder = folder / "random"
-    make_folder(random_folder)
     pool = [frames.pool[k] for k in np.random.default_rng(0).permutation(len(frames.pool))]
+    start_K = START_RUN[1]
+    pools = {
+        "random": pool,
+        f"random-{start_K:g}K": [atoms for atoms in pool if atoms.info["temperature_K"] == start_K],
+    }
     first = job.learn.output / "round-00" / "labelled.extxyz"
     curve, labels = [], 0
     for each in active.rounds:
         labels += each.n_asked
         if each.trained:
             curve.append({"labels": float(labels), "force_mae_meV_per_A": _test_error(each)})
-    curves = {"active learning": curve, "random sampling": random_sampling(random_folder, job, first, pool, active)}
+    curves = {"active learning": curve}
+    for (name, each), title in zip(
+        pools.items(), ("random sampling", f"random sampling at {start_K:g} K"), strict=True
+    ):
+        make_folder(folder / name)
+        curves[title] = random_sampling(folder / name, job, first, each, active)
     write_text(folder / "active.json", json.dumps({"curves": curves, "verdict": active.verdict}, indent=1) + "\n")
     draw(folder / "active.png", active, curves)
     show(active, curves)
