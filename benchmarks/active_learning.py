@@ -1,6 +1,6 @@
 """Active learning against random sampling (``make bench-active``), with the extra ``xtb``.
 
-Ethanol with GFN2-xTB, for a potential that is to hold from 150 to 1000 K.  Both begin with the same 20 frames, of the
+Ethanol with GFN2-xTB, for a potential that is to hold from 150 to 1000 K.  All begin with the same 20 frames, of the
 first picosecond of a run at 300 K.  Active learning is `ase_mlcalc.active.learn` with runs at 150, 300, 600 and
 1000 K.  Random sampling takes frames of runs with the reference itself, as many a round as the committee asked for, or
 20 where that had come to its end: of runs at all four temperatures, all of them as often, and of runs at 300 K, as the
@@ -210,12 +210,12 @@ def labels_to_reach(curve: Curve, goal: float) -> float | None:
 
 
 def draw(path: Path, active: Learned, curves: dict[str, Curve]) -> None:
-    """Errors over labels of both, and how active learning went."""
+    """Errors over labels of all, and how active learning went."""
     figure = new_figure(13.5, 3.9)
     axes = new_axes(figure, 1, 3, 0)
     for (name, curve), color in zip(curves.items(), (COLORS[0], GREY, COLORS[1]), strict=True):
         axes.plot(
-            [p["labels"] for p in curve], [p["force_mae_meV_per_A"] for p in curve], "o-", color=color, label=f"{name}"
+            [p["labels"] for p in curve], [p["force_mae_meV_per_A"] for p in curve], "o-", color=color, label=name
         )
     axes.set(xlabel="reference calculations", ylabel="force MAE of test frames / meV/Å")
     logarithmic(axes)
@@ -271,10 +271,10 @@ def main() -> None:
     job = learn_job(folder, structures, start, test, options)
     active = learn(job)
     pool = [frames.pool[k] for k in np.random.default_rng(0).permutation(len(frames.pool))]
-    start_K = START_RUN[1]
-    pools = {
-        "random": pool,
-        f"random-{start_K:g}K": [atoms for atoms in pool if atoms.info["temperature_K"] == start_K],
+    at_start = [atoms for atoms in pool if atoms.info["temperature_K"] == START_RUN[1]]
+    samplings = {
+        "random": ("random sampling", pool),
+        "random-start": (f"random sampling, {START_RUN[1]:g} K", at_start),
     }
     first = job.learn.output / "round-00" / "labelled.extxyz"
     curve, labels = [], 0
@@ -283,11 +283,9 @@ def main() -> None:
         if each.trained:
             curve.append({"labels": float(labels), "force_mae_meV_per_A": _test_error(each)})
     curves = {"active learning": curve}
-    for (name, each), title in zip(
-        pools.items(), ("random sampling", f"random sampling at {start_K:g} K"), strict=True
-    ):
+    for name, (title, frames_of) in samplings.items():
         make_folder(folder / name)
-        curves[title] = random_sampling(folder / name, job, first, each, active)
+        curves[title] = random_sampling(folder / name, job, first, frames_of, active)
     write_text(folder / "active.json", json.dumps({"curves": curves, "verdict": active.verdict}, indent=1) + "\n")
     draw(folder / "active.png", active, curves)
     show(active, curves)

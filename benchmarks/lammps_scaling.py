@@ -32,7 +32,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from ase import units
+from ase import Atoms, units
 from ase.io.lammpsdata import write_lammps_data
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
@@ -67,8 +67,8 @@ thermo_modify   format float %.12g
 """
 
 
-def write_structure(n_atoms: int, cells: tuple[int, int, int], path: Path, temperature_K: float = 300.0) -> None:
-    """Water with velocities."""
+def write_structure(n_atoms: int, cells: tuple[int, int, int], path: Path, temperature_K: float = 300.0) -> Atoms:
+    """Water with velocities, which is returned too."""
     atoms = water(cells)
     assert len(atoms) == n_atoms
     atoms.wrap()
@@ -76,6 +76,7 @@ def write_structure(n_atoms: int, cells: tuple[int, int, int], path: Path, tempe
     write_lammps_data(
         path, atoms, specorder=["O", "H"], masses=True, velocities=True, atom_style="atomic", units="metal"
     )
+    return atoms
 
 
 def run_lammps(n: int, folder: Path, name: str, body: str, model: Path, data: Path) -> str:
@@ -174,7 +175,7 @@ def drifts(model: Path, folder: Path, time_ps: float) -> dict[str, tuple[float, 
     """Drift and standard error, meV/atom/ps, of 192 atoms: two processes of LAMMPS, and ASE."""
     n_atoms, rows = 192, 10
     data = folder / "drift.data"
-    write_structure(n_atoms, CELLS[n_atoms], data, DRIFT_K)
+    atoms = write_structure(n_atoms, CELLS[n_atoms], data, DRIFT_K)
     steps = round(1000 * time_ps / TIMESTEP_FS)
     body = (
         f"dump 1 all custom {steps} {folder}/drift.dump id proc\ndump_modify 1 sort id first yes\n"
@@ -189,9 +190,7 @@ def drifts(model: Path, folder: Path, time_ps: float) -> dict[str, tuple[float, 
     moved = int((owners[0] != owners[-1]).sum())
     print(f"drift: {len(table)} rows, {moved} of {n_atoms} atoms have another owner at the end", flush=True)
     found = energy_drift(1e-3 * TIMESTEP_FS * table[:, 0], table[:, 1], n_atoms)
-    atoms = water(CELLS[n_atoms])
     atoms.calc = MLCalculator(model)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=DRIFT_K, rng=np.random.default_rng(0))
     dynamics, energies = VelocityVerlet(atoms, TIMESTEP_FS * units.fs), []
     dynamics.attach(lambda: energies.append(atoms.get_total_energy()), rows)
     dynamics.run(steps)
@@ -318,7 +317,7 @@ def main() -> None:
     if arguments.time_ps:
         result["drift"] = drifts(model, folder, arguments.time_ps)
         for name, (slope, error) in result["drift"].items():
-            print(f"drift over {arguments.time_ps:g} ps, {name}: {slope:+.3f} ± {error:.3f} meV/atom/ps")
+            print(f"drift over {arguments.time_ps:g} ps, {name}: {slope:+.4f} ± {error:.4f} meV/atom/ps")
     predictions = {n: cost_model(model, result, n) for n in (100, 300, 1000, 3000, 10_000, 30_000)}
     print_cost_model(predictions)
     times = {(int(s), int(n)): t for (s, n), t in ((key.split(" x "), t) for key, t in result["ms"].items())}
