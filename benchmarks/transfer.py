@@ -135,7 +135,7 @@ def draw(path: Path, found: dict[str, Any], sizes: list[int]) -> None:
         axes.set_xticks(sizes, [str(n) for n in sizes])
         axes.minorticks_off()
         if position == 0:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.94))  # below the dots
     save(figure, path)
 
 
