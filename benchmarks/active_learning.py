@@ -49,8 +49,8 @@ N_START, N_TEST_EACH = 20, 25
 """Test frames are so many of each run."""
 Curve = list[dict[str, float]]
 """Labels and errors, round by round."""
-MOST_OVER_ACTIVE = 2.0
-"""Random sampling gives up after so many times the labels of active learning."""
+MOST_OVER_ACTIVE = 1 / 0.6
+"""Random sampling gives up after so many times the labels of active learning: that many are to be saved."""
 
 
 def write_conformers(folder: Path) -> dict[str, dict[str, str]]:
