@@ -3,12 +3,12 @@
 Budgets may change: rounds, labels in all, and the length of the runs that are to survive.
 """
 
-from pathlib import Path
 from typing import Any
 
 from ase_mlcalc.active.config import LearnJob
 from ase_mlcalc.campaigns.identity import claim as claim_folder
-from ase_mlcalc.campaigns.identity import contents, identity
+from ase_mlcalc.campaigns.identity import identity
+from ase_mlcalc.identities import contents
 
 _FREE: dict[str, Any] = {
     "executor": True,
@@ -51,6 +51,6 @@ def _of_files(job: LearnJob) -> dict[str, Any]:
         files = {"file": source.file, "reference": source.reference}
         found[name] = {
             "index": source.index,
-            **{key: contents(Path(path), f"study.structures.{name}.{key}") for key, path in files.items() if path},
+            **{key: contents(path, f"study.structures.{name}.{key}") for key, path in files.items() if path},
         }
     return found

@@ -4,18 +4,14 @@ A campaign may grow: further sizes, seeds, models and values add trainings.  Wha
 already there, or take one out, is refused.
 """
 
-import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ase_mlcalc.config import Section, changed_keys
-from ase_mlcalc.errors import ConfigError, DataError
-from ase_mlcalc.files import write_text
-
-JOB_FILE = "job.json"
-FORMAT = 1
+from ase_mlcalc.errors import ConfigError
+from ase_mlcalc.identities import JOB_FILE, contents, in_words, read_identity, write_identity
 
 
 def identity(job: Section, exclude: Any) -> dict[str, Any]:
@@ -57,16 +53,16 @@ def claim(folder: Path, new: dict[str, Any], growing: Collection[str]) -> None:
         The file there is damaged.
     """
     path = folder / JOB_FILE
-    old = _read(path)
+    old = read_identity(path)
     if old is not None:
-        changes = _not_grown(old, new, growing)
+        changes = [in_words(change) for change in _not_grown(old, new, growing)]
         if changes:
             raise ConfigError(
                 f"{folder} holds another campaign: {'; '.join(changes)}; undo the change to go on with it, or choose "
                 "another output folder"
             )
     if old != new:
-        write_text(path, json.dumps({"format": FORMAT, "identity": new}, indent=1, ensure_ascii=False) + "\n")
+        write_identity(path, new)
 
 
 def _not_grown(old: dict[str, Any], new: dict[str, Any], growing: Collection[str], path: str = "") -> list[str]:
@@ -86,7 +82,7 @@ def _not_grown(old: dict[str, Any], new: dict[str, Any], growing: Collection[str
             changes += changed_keys(before, {each: after.get(each) for each in before}, name)
         elif [value for value in before or () if value not in (after or ())]:
             changes.append(f"{name} (was {before}, now {after}; values may be added, not taken out)")
-    return [f"contents of the file of {each}" if "sha256:" in each else each for each in changes]
+    return changes
 
 
 def _with_contents(value: Any, key: str) -> Any:
@@ -95,33 +91,3 @@ def _with_contents(value: Any, key: str) -> Any:
     if isinstance(value, list | tuple):
         return [_with_contents(inner, key) for inner in value]
     return contents(value, key) if isinstance(value, Path) else value
-
-
-def contents(path: Path, key: str) -> str:
-    """A file by its contents; `key` is what named it.
-
-    Raises
-    ------
-    DataError
-        It is not there.
-    """
-    try:
-        with open(path, "rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
-    except OSError as error:
-        raise DataError(f"{key}: cannot read {path} ({error.strerror or error}); give a file that is there") from error
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["format"] != FORMAT:
-            raise ConfigError(
-                f"{path} has format {stored['format']}, this version reads {FORMAT}; choose another folder"
-            )
-        found: dict[str, Any] = stored["identity"]
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({type(error).__name__}); choose another output folder") from error
-    return found

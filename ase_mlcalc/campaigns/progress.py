@@ -1,14 +1,12 @@
 """What is seen of a campaign while it goes on: a bar with the time left on a terminal, else a line per training."""
 
 import csv
-import sys
-import time
 from collections.abc import Sequence
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TaskProgressColumn, TimeElapsedColumn
 
+from ase_mlcalc.bars import TimeLeft, bar_on_terminal
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.members import member_jobs
 
@@ -29,19 +27,9 @@ class CampaignProgress:
         self._total, self._shown = total, shown
         self._over = 0
         self._done = 0.0
-        self._clock: tuple[float, float] | None = None
-        self._bar: Progress | None = None
-        if shown and sys.stderr.isatty():
-            # no refresh thread: it would compete with the trainings for a core
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[state]}"),
-                console=Console(stderr=True),
-                auto_refresh=False,
-            )
+        self._time_left = TimeLeft()
+        self._bar = bar_on_terminal(TaskProgressColumn(), TimeElapsedColumn(), shown=shown)
+        if self._bar is not None:
             self._task = self._bar.add_task("trainings", total=total, state="")
 
     def __enter__(self) -> Self:
@@ -57,8 +45,7 @@ class CampaignProgress:
         """A training was over before; it says nothing about how long the others take."""
         self._over += 1
         self._done += 1.0
-        if self._clock is not None:
-            self._clock = self._clock[0], self._clock[1] + 1.0
+        self._time_left.was_there(1.0)
 
     def tick(self, at_work: Sequence[TrainJob]) -> None:
         """Show how far the trainings are that are at work."""
@@ -77,17 +64,10 @@ class CampaignProgress:
             print(f"{self._over}/{self._total}  {line}  {left}".rstrip(), flush=True)
 
     def _left(self, at_work: Sequence[TrainJob]) -> str:
-        """Time left, from when the first epoch was seen: processes take seconds to start."""
+        """Time left, from when the first trainings were at work."""
         self._done = self._over + sum(map(fraction_done, at_work))
-        now = time.monotonic()
-        if self._clock is None:
-            self._clock = now, self._done
-        start, at_start = self._clock
-        if self._done <= at_start:
-            return ""
-        seconds = (now - start) * (self._total - self._done) / (self._done - at_start)
-        hours, rest = divmod(round(seconds), 3600)
-        return f"{hours}:{rest // 60:02d}:{rest % 60:02d} left"
+        self._time_left.begin(self._done)
+        return self._time_left.say(self._done, self._total)
 
 
 def fraction_done(job: TrainJob) -> float:

@@ -1,12 +1,12 @@
 """A progress bar for runs on a terminal: time left, temperature and speed."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
+
+from ase_mlcalc.bars import bar_on_terminal
 
 Update = Callable[[int, float | None], None]
 
@@ -24,14 +24,11 @@ def progress_bar(name: str, steps: int, timestep_fs: float, *, shown: bool, firs
 
     A run that goes on from a checkpoint begins at step `first`.
     """
-    if not (shown and sys.stderr.isatty()):
+    bar = bar_on_terminal(MofNCompleteColumn(), TimeRemainingColumn(), shown=shown)
+    if bar is None:
         yield lambda _step, _temperature: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # no refresh thread: it would compete with the forces for a core
-    with Progress(
-        *columns, TextColumn("{task.fields[state]}"), console=Console(stderr=True), auto_refresh=False
-    ) as bar:
+    with bar:
         task = bar.add_task(name, total=steps, completed=first, state="")
         start = drawn = time.perf_counter()
 

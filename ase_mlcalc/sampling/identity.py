@@ -4,7 +4,6 @@ Temperatures, densities, seeds and structures may be added or left out, and how 
 none of that changes a run that is there.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from typing import Any
 from ase_mlcalc.config import changed_keys
 from ase_mlcalc.errors import ConfigError, DataError
 from ase_mlcalc.files import write_text
+from ase_mlcalc.identities import JOB_FILE, contents
 from ase_mlcalc.sampling.config import SampleJob
-
-JOB_FILE = "job.json"
 
 
 def claim(job: SampleJob) -> None:
@@ -52,9 +50,9 @@ def claim(job: SampleJob) -> None:
 def _identity(job: SampleJob) -> dict[str, Any]:
     raw = job.model_dump(mode="json")
     if job.forces.model is not None:
-        raw["forces"]["model"] = _digest(job.forces.model, "forces.model")
+        raw["forces"]["model"] = contents(job.forces.model, "forces.model")
     structures = {
-        name: {"file": _digest(source.file, f"sample.structures.{name}"), "index": source.index}
+        name: {"file": contents(source.file, f"sample.structures.{name}"), "index": source.index}
         for name, source in job.sample.structures.items()
     }
     return {"forces": raw["forces"], "md": raw["md"], "structures": structures}
@@ -68,10 +66,3 @@ def _read(path: Path) -> dict[str, Any]:
         return {"forces": {}, "md": {}, "structures": {}}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({type(error).__name__}); choose another output folder") from error
-
-
-def _digest(path: str, key: str) -> str:
-    try:
-        return f"sha256:{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]}"
-    except OSError as error:
-        raise DataError(f"{key}: cannot read {path} ({error.strerror or error}); give a file that is there") from error

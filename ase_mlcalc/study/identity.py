@@ -4,18 +4,13 @@ A study may grow: further models, structures, temperatures, time steps and seeds
 that is already there, or take one out, is refused.
 """
 
-import hashlib
-import json
-from pathlib import Path
 from typing import Any
 
 from ase_mlcalc.config import changed_keys
-from ase_mlcalc.errors import ConfigError, DataError
-from ase_mlcalc.files import write_text
+from ase_mlcalc.errors import ConfigError
+from ase_mlcalc.identities import JOB_FILE, contents, in_words, read_identity, write_identity
 from ase_mlcalc.study.config import StudyJob
 
-JOB_FILE = "job.json"
-FORMAT = 1
 _GROWING = ("temperatures_K", "timesteps_fs", "seeds")
 _FREE = {"output", "workers", "threads", "scans"}
 """Keys that change how a study is made and not what its runs are."""
@@ -34,12 +29,12 @@ def identity(job: StudyJob) -> dict[str, Any]:
         del raw["study"]["engine"]  # as in folders from before there was another
     for name, source in job.study.models.items():
         if source.model is not None:
-            raw["study"]["models"][name]["model"] = _digest(Path(source.model), f"study.models.{name}.model")
+            raw["study"]["models"][name]["model"] = contents(source.model, f"study.models.{name}.model")
     for name, structure in job.study.structures.items():
         for key in ("file", "reference"):
             path = getattr(structure, key)
             if path is not None:
-                raw["study"]["structures"][name][key] = _digest(Path(path), f"study.structures.{name}.{key}")
+                raw["study"]["structures"][name][key] = contents(path, f"study.structures.{name}.{key}")
     return raw
 
 
@@ -53,16 +48,16 @@ def claim(job: StudyJob) -> dict[str, Any]:
     """
     path = job.study.output / JOB_FILE
     new = identity(job)
-    old = _read(path)
+    old = read_identity(path)
     if old is not None:
         changes = _not_grown(old["study"], new["study"]) + changed_keys(_stages(old), _stages(new))
         if changes:
             raise ConfigError(
-                f"{job.study.output} holds another study: {'; '.join(_words(each) for each in changes)}; undo the "
+                f"{job.study.output} holds another study: {'; '.join(in_words(each) for each in changes)}; undo the "
                 "change to go on with it, or choose another output folder"
             )
     if old != new:
-        write_text(path, json.dumps({"format": FORMAT, "identity": new}, indent=1, ensure_ascii=False) + "\n")
+        write_identity(path, new)
     return new
 
 
@@ -88,29 +83,3 @@ def _not_grown(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             else:
                 changes += changed_keys(source, after[name], f"study.{key}.{name}")
     return changes + changed_keys(old, new, "study")
-
-
-def _words(change: str) -> str:
-    return f"contents of the file of {change}" if "sha256:" in change else change
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["format"] != FORMAT:
-            raise ConfigError(
-                f"{path} has format {stored['format']}, this version reads {FORMAT}; choose another folder"
-            )
-        found: dict[str, Any] = stored["identity"]
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({type(error).__name__}); choose another output folder") from error
-    return found
-
-
-def _digest(path: Path, key: str) -> str:
-    try:
-        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
-    except OSError as error:
-        raise DataError(f"{key}: cannot read {path} ({error.strerror or error}); give a file that is there") from error

@@ -1,14 +1,12 @@
 """What is seen of a study while it goes on: a bar with the time left on a terminal, else a line per run."""
 
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TaskProgressColumn, TimeElapsedColumn
 
+from ase_mlcalc.bars import TimeLeft, bar_on_terminal
 from ase_mlcalc.md.stages import MDJob
 from ase_mlcalc.md.thermo import THERMO_FILE
 from ase_mlcalc.study.plan import PlannedRun
@@ -38,20 +36,10 @@ class StudyProgress:
         self._total = sum(run.steps for run in runs)
         self._steps = [run.steps if k in over else steps_done(run, folder) for k, run in enumerate(runs)]
         self._at_start = sum(self._steps)
-        self._clock: tuple[float, int] | None = None
+        self._time_left = TimeLeft()
         self._ended = {"stable": 0, "failed": 0, "error": 0}
-        self._bar: Progress | None = None
-        if shown and sys.stderr.isatty():
-            # no refresh thread: it would compete with the forces for a core
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[state]}"),
-                console=Console(stderr=True),
-                auto_refresh=False,
-            )
+        self._bar = bar_on_terminal(TaskProgressColumn(), TimeElapsedColumn(), shown=shown)
+        if self._bar is not None:
             self._task = self._bar.add_task("study", total=self._total, completed=self._at_start, state="")
         elif shown and over:
             print(f"{len(over)} of {len(runs)} runs were made before and are kept", flush=True)
@@ -89,15 +77,10 @@ class StudyProgress:
         return sum(self._steps)
 
     def _left(self, done: int) -> str:
-        """Time left, from when the first step was seen: processes take seconds to start."""
-        if self._clock is None and done > self._at_start:
-            self._clock = time.perf_counter(), done
-        if self._clock is None or done <= self._clock[1]:
-            return ""
-        start, at_start = self._clock
-        seconds = (time.perf_counter() - start) * (self._total - done) / (done - at_start)
-        hours, rest = divmod(round(seconds), 3600)
-        return f"{hours}:{rest // 60:02d}:{rest % 60:02d} left"
+        """Time left, from when the first step was seen."""
+        if done > self._at_start:
+            self._time_left.begin(done)
+        return self._time_left.say(done, self._total)
 
 
 def describe(run: RunSummary) -> str:

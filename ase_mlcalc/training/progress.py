@@ -1,13 +1,13 @@
 """What is seen of a run while it goes on: a bar with the time left on a terminal, else a line per validation."""
 
 import math
-import sys
 import time
 from collections.abc import Mapping
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ase_mlcalc.bars import bar_on_terminal
 
 REFRESH_S = 0.5
 
@@ -37,22 +37,11 @@ class ProgressReport:
 
     def __init__(self, name: str, *, shown: bool) -> None:
         self.shown = shown
-        self._bar: Progress | None = None
         self._drawn = 0.0
-        if shown and sys.stderr.isatty():
-            # no refresh thread: it would compete with training for a core
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[latest]}"),
-                console=Console(stderr=True),
-                auto_refresh=False,
-            )
-            self._task = self._bar.add_task(name, total=1.0, latest="")
+        columns = (TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self._bar = bar_on_terminal(*columns, shown=shown)
+        if self._bar is not None:
+            self._task = self._bar.add_task(name, total=1.0, state="")
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -74,7 +63,7 @@ class ProgressReport:
         """Show the result of a validation."""
         line = describe(row)
         if self._bar is not None:
-            self._bar.update(self._task, completed=fraction, latest=line, refresh=True)
+            self._bar.update(self._task, completed=fraction, state=line, refresh=True)
         elif self.shown:
             minutes = row["minutes"]
             left = minutes * (1 - fraction) / fraction if fraction > 0 else 0.0

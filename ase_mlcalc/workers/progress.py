@@ -1,11 +1,11 @@
 """What is seen of many tasks: a bar with the time left on a terminal, else a line now and then."""
 
-import sys
 import time
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, TimeElapsedColumn
+
+from ase_mlcalc.bars import TimeLeft, bar_on_terminal
 
 LINE_EVERY_S = 30.0
 """Between two lines where there is no terminal."""
@@ -27,20 +27,10 @@ class TaskProgress:
 
     def __init__(self, name: str, total: int, before: int = 0, *, shown: bool = True) -> None:
         self._name, self._total, self._done, self._shown = name, total, before, shown
-        self._clock: tuple[float, int] | None = None
+        self._time_left = TimeLeft()
         self._spoken = time.monotonic()
-        self._bar: Progress | None = None
-        if shown and sys.stderr.isatty():
-            # no refresh thread: it would compete with the tasks for a core
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[state]}"),
-                console=Console(stderr=True),
-                auto_refresh=False,
-            )
+        self._bar = bar_on_terminal(MofNCompleteColumn(), TimeElapsedColumn(), shown=shown)
+        if self._bar is not None:
             self._task = self._bar.add_task(name, total=total, completed=before, state="")
 
     def __enter__(self) -> Self:
@@ -53,9 +43,9 @@ class TaskProgress:
             self._bar.stop()
 
     def tick(self, at_work: set[int]) -> None:
-        """Time goes on.  It is counted from when the first tasks are at work: processes take seconds to start."""
-        if self._clock is None and at_work:
-            self._clock = time.monotonic(), self._done
+        """Time goes on.  It is counted from when the first tasks are at work."""
+        if at_work:
+            self._time_left.begin(self._done)
         if self._bar is not None:
             self._bar.update(self._task, refresh=True)
 
@@ -68,18 +58,10 @@ class TaskProgress:
         if done == self._done:
             return
         self._done = done
-        state = "  ".join(part for part in (note, self._left()) if part)
+        state = "  ".join(part for part in (note, self._time_left.say(done, self._total)) if part)
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, state=state)
         elif self._shown and (self._done == self._total or now - self._spoken > LINE_EVERY_S):
             self._spoken = now
             print(f"{self._name}: {self._done}/{self._total}  {state}".rstrip(), flush=True)
-
-    def _left(self) -> str:
-        if self._clock is None or self._done <= self._clock[1]:
-            return ""
-        start, at_start = self._clock
-        seconds = (time.monotonic() - start) * (self._total - self._done) / (self._done - at_start)
-        hours, rest = divmod(round(seconds), 3600)
-        return f"{hours}:{rest // 60:02d}:{rest % 60:02d} left"
