@@ -8,9 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ase_mlcalc.active.summary import Learned, RoundSummary
-from ase_mlcalc.plots import COLORS, logarithmic, new_axes, new_figure, save
+from ase_mlcalc.plots import COLORS, GREY, logarithmic, new_axes, new_figure, save
 
 Rounds = Sequence[RoundSummary]
+MOST_FRACTIONS = 14
+"""Rounds whose bars have room for "15/16" above them; with more there is only the first number."""
 
 
 def draw_learning(path: Path, learned: Learned) -> None:
@@ -86,11 +88,17 @@ def draw_survival(axes: Axes, rounds: Rounds) -> None:
     axes.bar(number, share, width=0.6, color=COLORS[2], label="of the runs")
     time = [100.0 * each.mean_survival_ps / each.planned_ps for each in rounds]
     axes.plot(number, time, "D", color=COLORS[6], markersize=4, label="of the planned time, on average")
-    for each, height in zip(rounds, share, strict=True):
-        words = f"{each.n_stable}/{each.n_runs}\n{each.planned_ps:.3g} ps"
+    few = len(rounds) <= MOST_FRACTIONS
+    before = None
+    for each, height in zip(rounds, map(max, share, time), strict=True):
+        words = f"{each.n_stable}/{each.n_runs}" if few else f"{each.n_stable}"
         axes.annotate(
             words, (each.number, height), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7.5
         )  # fmt: skip
+        if each.planned_ps != before:  # said once, where it changes: words at every bar would run into each other
+            axes.axvline(each.number - 0.5, color=GREY, linewidth=0.6, linestyle=":")
+            axes.text(each.number - 0.4, 122.0, f"{each.planned_ps:.3g} ps", fontsize=7.5, color=GREY)
+            before = each.planned_ps
     axes.set_ylim(0.0, 130.0)
     axes.set_yticks([0, 25, 50, 75, 100])
     _finish(axes, rounds, "survived / %")
