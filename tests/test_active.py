@@ -15,6 +15,8 @@ import ase.io
 import numpy as np
 import pytest
 from active_cases import calls, crystals, job, labelled, raw_job
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from matplotlib.figure import Figure
 
 import ase_mlcalc.labelling.tasks
@@ -26,6 +28,7 @@ from ase_mlcalc.active.data import divide
 from ase_mlcalc.active.ends import end_of, next_length_ps, verdict
 from ase_mlcalc.active.files import read_written, round_files
 from ase_mlcalc.active.identity import claim
+from ase_mlcalc.active.measure import force_rms
 from ase_mlcalc.active.page import _unlabelled_section, write_learn_report
 from ase_mlcalc.active.picture import draw_learning
 from ase_mlcalc.active.summary import RoundSummary
@@ -187,6 +190,17 @@ def test_no_two_rounds_have_a_seed_in_common(tmp_path):
 # ----- trust levels -----
 
 
+def test_the_size_of_forces_is_that_of_what_has_labels():
+    def with_labels(**results):
+        atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.8]])
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        return atoms
+
+    forces = np.array([[3.0, 0, 4.0], [np.nan, 0, 0]])
+    assert force_rms([with_labels(energy=1.0, forces=forces), with_labels(energy=2.0)]) == 5.0
+    assert force_rms([with_labels(energy=2.0)]) == 0.0
+
+
 def with_calibration(tmp_path, **forces):
     files = round_files(tmp_path / "out", 0)
     files.model.mkdir(parents=True)
@@ -197,29 +211,37 @@ def with_calibration(tmp_path, **forces):
 
 def test_levels_follow_from_the_calibration(tmp_path):
     files = with_calibration(tmp_path)
-    assert trust(job(tmp_path), files)[:4] == pytest.approx((0.15, 0.5, 0.05, 2.0))
-    assert trust(job(tmp_path, threshold_eV_per_A=0.3), files)[:2] == pytest.approx((0.3, 0.9))
-    assert trust(job(tmp_path, threshold_eV_per_A=0.3, stop_eV_per_A=0.4), files)[:2] == (0.3, 0.4)
-    assert trust(job(tmp_path, stop_eV_per_A=0.1), files)[:2] == pytest.approx((0.15, 0.15))
+    assert trust(job(tmp_path), files, 0.4)[:4] == pytest.approx((0.15, 0.5, 0.05, 2.0))
+    assert trust(job(tmp_path, threshold_eV_per_A=0.3), files, 0.4)[:2] == pytest.approx((0.3, 0.9))
+    assert trust(job(tmp_path, threshold_eV_per_A=0.3, stop_eV_per_A=0.4), files, 0.4)[:2] == (0.3, 0.4)
+    assert trust(job(tmp_path, stop_eV_per_A=0.1), files, 0.4)[:2] == pytest.approx((0.15, 0.15))
 
 
 def test_levels_fall_and_do_not_rise(tmp_path):
     files = with_calibration(tmp_path)
-    assert trust(job(tmp_path), files, [summary(threshold_eV_per_A=0.4), summary(threshold_eV_per_A=0.12)])[0] == 0.12
-    assert trust(job(tmp_path), files, [summary(threshold_eV_per_A=0.4)])[0] == pytest.approx(0.15)
+    before = [summary(threshold_eV_per_A=0.4), summary(threshold_eV_per_A=0.12)]
+    assert trust(job(tmp_path), files, 0.4, before)[0] == 0.12
+    assert trust(job(tmp_path), files, 0.4, [summary(threshold_eV_per_A=0.4)])[0] == pytest.approx(0.15)
+
+
+def test_a_run_does_not_end_the_sooner_the_better_the_committee_is(tmp_path):
+    files = with_calibration(tmp_path)
+    assert trust(job(tmp_path), files, 2.6)[:2] == pytest.approx((0.15, 1.3))
+    assert trust(job(tmp_path), files, 40.0)[:2] == pytest.approx((0.15, 2.0))
+    assert trust(job(tmp_path, stop_eV_per_A=0.7), files, 2.6)[:2] == pytest.approx((0.15, 0.7))
 
 
 def test_a_committee_that_has_learned_nothing_is_not_trusted(tmp_path):
     files = with_calibration(tmp_path, error_rms=6.0)
-    assert trust(job(tmp_path), files)[:2] == pytest.approx((2 / 3, 2.0))
-    assert trust(job(tmp_path, threshold_eV_per_A=1.0), files)[:2] == pytest.approx((1.0, 3.0))
+    assert trust(job(tmp_path), files, 0.4)[:2] == pytest.approx((2 / 3, 2.0))
+    assert trust(job(tmp_path, threshold_eV_per_A=1.0), files, 0.4)[:2] == pytest.approx((1.0, 3.0))
 
 
 def test_without_a_calibration_a_threshold_is_needed(tmp_path):
     files = round_files(tmp_path / "out", 0)
     with pytest.raises(DataError, match=r"learn.threshold_eV_per_A"):
-        trust(job(tmp_path), files)
-    assert trust(job(tmp_path, threshold_eV_per_A=0.2), files)[:4] == (0.2, pytest.approx(0.6), None, None)
+        trust(job(tmp_path), files, 0.4)
+    assert trust(job(tmp_path, threshold_eV_per_A=0.2), files, 0.4)[:4] == (0.2, pytest.approx(0.6), None, None)
 
 
 def test_what_is_held_back_stays_held_back():

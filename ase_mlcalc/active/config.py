@@ -48,7 +48,7 @@ class LearnTable(Section):
     )  # fmt: skip
     stop_eV_per_A: float | None = Field(
         None, gt=0, description="expected force error at which a run is stopped; default: three times the threshold, "
-        "at least 0.5"
+        "at least half of the root mean square force of an atom, and 0.5"
     )  # fmt: skip
     uncertain_percent: float = Field(
         10.0, ge=0, le=100, description="of the frames of a study without failures, how many may pass the threshold at "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from ase_mlcalc.active.assess import Assessed
 from ase_mlcalc.active.trust import Trust
@@ -22,6 +23,14 @@ def errors_in(path: Path) -> Errors | None:
         return None
     metrics = Metrics.model_validate(json.loads(path.read_text(encoding="utf-8")))
     return Errors(**metrics.model_dump(include=set(Errors.model_fields)))
+
+
+def force_rms(structures: Sequence[Atoms]) -> float:
+    """Root mean square length of the force of an atom, of all labels, eV/Å; 0 where there are none of forces."""
+    labels = [atoms.calc.results["forces"] for atoms in structures if "forces" in atoms.calc.results]
+    squares = np.square(np.concatenate(labels)).sum(axis=1) if labels else np.zeros(0)
+    known = squares[np.isfinite(squares)]
+    return float(np.sqrt(known.mean())) if len(known) else 0.0
 
 
 def of_study(study: StudySummary) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ase_mlcalc.active.data import divide, require_calibration
 from ase_mlcalc.active.decisions import chosen_structures, write_decisions
 from ase_mlcalc.active.ends import labels_left, next_length_ps
 from ase_mlcalc.active.files import read_written, round_files, write_structures
-from ase_mlcalc.active.measure import errors_in, of_frames, of_study
+from ase_mlcalc.active.measure import errors_in, force_rms, of_frames, of_study
 from ase_mlcalc.active.prepare import Prepared
 from ase_mlcalc.active.summary import RoundSummary, write_round
 from ase_mlcalc.active.trust import Trust, trust
@@ -82,7 +82,8 @@ class Round:
         n_failed = self._label()
         training, validation = self._data()
         checkpoint, minutes = self._train()
-        levels = trust(self._job, round_files(self._job.learn.output, self._trained_in()), self._before)
+        trained_in = round_files(self._job.learn.output, self._trained_in())
+        levels = trust(self._job, trained_in, force_rms([*training, *validation]), self._before)
         runs, study = self._explore(checkpoint, planned_ps, levels)
         assessed = self._assess(runs)
         decisions = self._choose(runs, assessed, [*training, *validation], levels)

@@ -21,6 +21,10 @@ THRESHOLD_OVER_ERROR = 3.0
 """The largest of the errors of all atoms of a structure is two to three times their root mean square even where the
 structure is like those that were learned."""
 STOP_OVER_THRESHOLD = 3.0
+STOP_OVER_FORCE = 0.5
+"""Of the root mean square length of the forces that were learned.  Where one atom of a structure is wrong by less than
+half of what forces are, the run goes on as a run.  Without this a run would end the sooner the better the committee is,
+and no committee that gets better would ever be done."""
 LEAST_STOP_EV_PER_A = 0.5
 """What is less is not worth the end of a run; the upper trust levels of DP-GEN are 0.2 to 0.5 eV/Å."""
 MOST_STOP_EV_PER_A = 2.0
@@ -41,7 +45,7 @@ class Trust(NamedTuple):
     """Of spread and error, on the validation structures."""
 
 
-def trust(job: LearnJob, files: RoundFiles, before: Sequence[RoundSummary] = ()) -> Trust:
+def trust(job: LearnJob, files: RoundFiles, force_rms_eV_per_A: float, before: Sequence[RoundSummary] = ()) -> Trust:
     """The trust levels of a committee that is trained.
 
     A threshold that follows from the validation error does not rise again: what is chosen is hard, a part of it is held
@@ -52,6 +56,8 @@ def trust(job: LearnJob, files: RoundFiles, before: Sequence[RoundSummary] = ())
     job : LearnJob
     files : RoundFiles
         Of the round in which the committee was trained.
+    force_rms_eV_per_A : float
+        Root mean square length of the force of an atom, of all labels.
     before : sequence of RoundSummary
         Earlier rounds.
 
@@ -71,7 +77,8 @@ def trust(job: LearnJob, files: RoundFiles, before: Sequence[RoundSummary] = ())
             )
         demanded = [MOST_STOP_EV_PER_A / STOP_OVER_THRESHOLD, *(each.threshold_eV_per_A for each in before)]
         threshold = min(THRESHOLD_OVER_ERROR * found["error_rms"], *demanded)
-    stop = table.stop_eV_per_A or max(STOP_OVER_THRESHOLD * threshold, LEAST_STOP_EV_PER_A)
+    size = min(STOP_OVER_FORCE * force_rms_eV_per_A, MOST_STOP_EV_PER_A)
+    stop = table.stop_eV_per_A or max(STOP_OVER_THRESHOLD * threshold, size, LEAST_STOP_EV_PER_A)
     return Trust(
         threshold,
         max(stop, threshold),
