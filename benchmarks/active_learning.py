@@ -45,6 +45,7 @@ POOL, TEST = 0, 1
 """Seeds of the runs with the reference that frames are taken from."""
 START_RUN = ("trans", 300.0)
 """Of the pool, whose first picosecond gives the frames to start from; the pool has those behind it."""
+TIMESTEP_FS = 0.5
 N_START, N_TEST_EACH = 20, 25
 """Test frames are so many of each run."""
 Curve = list[dict[str, float]]
@@ -95,7 +96,7 @@ def reference_frames(folder: Path, structures: dict[str, Any], options: argparse
             "models": {"gfn2": {"calculator": CALCULATOR, "calculator_arguments": ARGUMENTS}},
             "structures": structures,
             "temperatures_K": TEMPERATURES_K,
-            "timesteps_fs": 0.5,
+            "timesteps_fs": TIMESTEP_FS,
             "seeds": [POOL, TEST],
             "scans": False,
             "workers": options.workers,
@@ -154,7 +155,7 @@ def learn_job(
         "model": MODEL,
         "train": {"members": 3, "max_epochs": options.epochs, "batch_size": 5, "warmup_steps": 50},
         "tune": {"max_epochs": options.epochs // 2, "learning_rate": 2e-3},
-        "study": {"structures": structures, "temperatures_K": TEMPERATURES_K, "timesteps_fs": 0.5, "seeds": 2},
+        "study": {"structures": structures, "temperatures_K": TEMPERATURES_K, "timesteps_fs": TIMESTEP_FS, "seeds": 2},
         "md": {"time_ps": options.time_ps, "frames_every_fs": 50, "thermo_every_fs": 50, "stresses_every_fs": 0},
     }
     return validate(LearnJob, raw, "benchmark")
@@ -289,6 +290,8 @@ def main() -> None:
     write_text(folder / "active.json", json.dumps({"curves": curves, "verdict": active.verdict}, indent=1) + "\n")
     draw(folder / "active.png", active, curves)
     show(active, curves)
+    steps = round(len(structures) * len(TEMPERATURES_K) * options.reference_ps * 1000 / TIMESTEP_FS)
+    print(f"random sampling draws from runs of the reference of {steps} steps, which are not counted")
 
 
 if __name__ == "__main__":
