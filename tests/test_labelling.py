@@ -83,7 +83,6 @@ def test_what_is_asked_for_is_what_is_written(tmp_path):
 
 def here(atoms, calculator, arguments=None, properties=None):
     """A calculation in this process."""
-    tasks._made.clear()
     return calculate(Reference(calculator, arguments or {}, properties, "scratch")._asdict(), encode(atoms))
 
 
@@ -95,7 +94,6 @@ def test_calculators_have_what_they_have():
     found = here(atoms, "ase.calculators.lj:LennardJones", {"rc": 3.0}, ["energy", "energies", "stresses"])
     assert np.array(found["stresses"]).shape == (2, 6)
     assert sum(found["energies"]) == pytest.approx(found["energy"])
-    tasks._made.clear()
     with pytest.raises(MLCalcError, match="has no forces"):
         prepare(Reference("label_calculators:Plain", {}, ["forces"], "scratch")._asdict())
     with pytest.raises(MLCalcError, match="forces that is NaN or infinite, 1 of 6"):
@@ -103,6 +101,15 @@ def test_calculators_have_what_they_have():
     atoms.positions[0] = np.nan
     with pytest.raises(MLCalcError, match="not finite"):
         here(atoms, SPRINGS)
+
+
+def test_one_reference_never_labels_for_another():
+    (atoms,) = structures(1)
+    soft, hard = (here(atoms, SPRINGS, {"spring": spring})["energy"] for spring in (1.0, 4.0))
+    assert hard == pytest.approx(4 * soft)
+    assert here(atoms, "ase.calculators.lj:LennardJones")["energy"] != soft
+    first = tasks._calculator(Reference(SPRINGS, {}, None, "scratch"))
+    assert tasks._calculator(Reference(SPRINGS, {}, None, "scratch")) is first  # it is made once
 
 
 def test_a_checkpoint_labels_as_its_calculator(tmp_path):

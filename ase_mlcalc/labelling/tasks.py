@@ -43,8 +43,8 @@ class Reference(NamedTuple):
     """Folder for files of calculators that write some."""
 
 
-_made: dict[str, BaseCalculator] = {}
-"""The calculator of this process."""
+_made: list[tuple[Reference, BaseCalculator]] = []
+"""The calculator of this process and what it was made for, or nothing: a second one would keep its memory."""
 
 
 def prepare(reference: dict[str, Any]) -> None:
@@ -158,10 +158,10 @@ def _checked(name: str, value: Any, n_atoms: int) -> Any:
 
 
 def _calculator(asked: Reference) -> BaseCalculator:
-    """Made when it is first asked for, and after one failed."""
-    if not _made:
-        _made["calculator"] = _make(asked)
-    return _made["calculator"]
+    """Made when it is first asked for, after one failed, and after one for another reference."""
+    if not _made or _made[0][0] != asked:
+        _made[:] = [(asked, _make(asked))]
+    return _made[0][1]
 
 
 def _make(asked: Reference) -> BaseCalculator:
