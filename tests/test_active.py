@@ -19,7 +19,6 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from matplotlib.figure import Figure
 
-import ase_mlcalc.labelling.tasks
 from ase_mlcalc import checkpoint
 from ase_mlcalc.active import LearnJob, learn, read_learned, rounds
 from ase_mlcalc.active.assess import Assessed, frames_of, run_files
@@ -270,15 +269,9 @@ def in_process():
         yield patch
 
 
-@pytest.fixture(autouse=True)
-def no_calculator_of_another_test():
-    ase_mlcalc.labelling.tasks._made.clear()
-
-
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory, in_process):
     folder = tmp_path_factory.mktemp("learned")
-    ase_mlcalc.labelling.tasks._made.clear()
     return folder, learn(job(folder), progress=False)
 
 
@@ -425,7 +418,6 @@ def test_structures_that_cannot_be_calculated_are_set_aside(tmp_path, in_process
     assert first.test is None
     page = _unlabelled_section(found, tmp_path / "out")
     assert "SCF not converged" in str(page)
-    ase_mlcalc.labelling.tasks._made.clear()
     raw["learn"] |= {"output": str(tmp_path / "none")}
     raw["learn"]["reference"]["calculator_arguments"]["fails_below_A"] = 9.0
     with pytest.raises(DataError, match=r"too few to learn from.*SCF not converged"):
