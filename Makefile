@@ -22,7 +22,7 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer bench-label bench-learning-curve bench-active bench-torchsim study-water-stress study-inductive-bias study-water16 study-direct-forces study-flexible-molecules bench-lammps venv clean
+.PHONY: demo test lint format bench bench-fast bench-accuracy bench-models bench-md bench-direct-forces bench-stress bench-transfer bench-label bench-learning-curve bench-active bench-torchsim bench-gpu study-water-stress study-inductive-bias study-water16 study-direct-forces study-flexible-molecules bench-lammps venv clean
 
 demo: venv
 	$(BIN)/ase-mlcalc demo --out "$(OUT)"
@@ -46,6 +46,10 @@ bench: venv
 # what the default calculator of equivariant costs, and what it is worth beside torch
 bench-fast: venv
 	$(BIN)/python benchmarks/fast_path.py $(FAST)
+
+# the same models on a GPU and on the processor; without a GPU the processor alone
+bench-gpu: venv
+	$(BIN)/python benchmarks/gpu.py $(GPU)
 
 bench-accuracy: venv
 	$(BIN)/python benchmarks/exactness.py

@@ -67,20 +67,20 @@ def sic_data(study: Study) -> None:
 
 
 def gese2_data(study: Study) -> None:
-    """Short runs of the reference, a potential of them, 1008 frames of its runs; test frames of the reference's own."""
+    """Short runs of the reference, a potential of them, 603 frames of its runs; test frames of the reference's own."""
     forces = GESE2.reference(study).forces
     start = started(study, GESE2, "start", lambda: melted(study))
-    brief = {"sample.discard_ps": 0.3, "md.frames_every_fs": 20}
-    first = sampled(study, GESE2, "sample-first", start, forces, **brief, **{"md.time_ps": 1.3})
+    brief = {"sample.discard_ps": 0.2, "md.frames_every_fs": 20}
+    first = sampled(study, GESE2, "sample-first", start, forces, **brief, **{"md.time_ps": 0.7})
     data = {"train": labelled(study, GESE2, "first", first), "n_validation": small(study, 10, 2)}
     study.train("GeSe2/sampler", {"equivariant": job(study, "equivariant", data, epochs=40)})
     sampler = sampler_of(study, "GeSe2/sampler")
     train = sampled(
         study, GESE2, "sample", start, sampler,
-        **{"sample.seeds": [1, 2, 3], "md.time_ps": 6.1, "sample.n_structures": 1008},
+        **{"sample.seeds": [1, 2, 3], "md.time_ps": 3.85, "sample.n_structures": 603},
     )  # fmt: skip
     labelled(study, GESE2, "train", train)
-    test = sampled(study, GESE2, "sample-test", start, forces, **brief, **{"sample.seeds": [9], "md.time_ps": 1.0})
+    test = sampled(study, GESE2, "sample-test", start, forces, **brief, **{"sample.seeds": [9], "md.time_ps": 0.6})
     labelled(study, GESE2, "test", test)
 
 
@@ -97,7 +97,7 @@ def melted(study: Study) -> Atoms:
     atoms.calc = make_foreign(reference.calculator, reference.arguments, named=("calculator", "arguments"))
     blind = {name: {"use": False} for name in ("distances", "force", "energy", "temperature", "lattice")}
     melt = MDConfig(
-        temperature_K=3000, temperature_end_K=1100, timestep_fs=2, time_ps=1.5,
+        temperature_K=3000, temperature_end_K=1100, timestep_fs=2, time_ps=1.0,
         frames_every_fs=20, stresses_every_fs=0, monitors=blind,
     )  # fmt: skip
     folder = place(study, GESE2, "melt")

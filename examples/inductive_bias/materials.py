@@ -60,7 +60,7 @@ VASHISHTA = Reference(
 )
 SEVENNET = Reference(
     "sevenn.calculator:SevenNetCalculator",
-    {"model": "7net-0", "device": "cpu"},
+    {"model": "7net-0", "device": "auto"},
     "SevenNet-0 11Jul2024 (PBE+U)",
     "sevenn",
     "pip install sevenn",

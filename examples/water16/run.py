@@ -109,7 +109,7 @@ def published(study: Study) -> None:
             "output": study.out / "published" / name.replace(" ", "-"),
             "data": data,
             "model": {"name": "water16_published", **repairs, **small},
-            "train": {"max_epochs": 1 if study.quick else 15},
+            "train": {"max_epochs": 1 if study.quick else 5},
         }
         found[name] = errors(train(validate(TrainJob, raw, name)).test)
         rows = [["reported (B3LYP)", *cells(_reported())], *([key, *cells(own)] for key, own in found.items())]
@@ -134,7 +134,7 @@ def models(study: Study) -> None:
     """`equivariant`, `schnet` with its defaults, and a committee of eight Behler-Parrinello networks."""
     data = frames(study, "gfn1")
     small = {"equivariant": {"features": 4, "edge_features": 2, "l_max": 1}, "schnet": {"features": 8}}
-    epochs = {"equivariant": 60, "schnet": 100}
+    epochs = {"equivariant": 60, "schnet": 14}
     jobs = {
         name: {
             "data": data,
