@@ -20,12 +20,9 @@ TRAININGS: dict[str, dict[str, Any]] = {
         "train": {"max_epochs": 12, "batch_size": 2},
     },
     "decomposed": {"model": {"name": "body_order"}, "train": {"max_epochs": 12, "batch_size": 2}},
-    "schnet": {"model": {"name": "schnet"}, "train": {"max_epochs": 5, "batch_size": 2}},
 }
 """Without data and output; in epochs, so that a busy machine makes nothing worse."""
 MODELS = tuple(TRAININGS)
-RUN = ("equivariant", "plain", "decomposed")
-"""Those that make runs; `schnet` would take the time of all others together."""
 
 
 def small(study: Study, full: Any, quick: Any) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import ase.io
 import bias_pictures
-from bias_models import MODELS, RUN, place, present, summary
+from bias_models import MODELS, place, present, summary
 from common import Study
 from materials import Material
 
@@ -16,7 +16,7 @@ def runs(material: Material) -> Callable[[Study], None]:
     """15 ps of each model from 16 seeds."""
 
     def made(study: Study) -> None:
-        checkpoints = {name: study.checkpoint(f"{material.name}/models", name) for name in RUN}
+        checkpoints = {name: study.checkpoint(f"{material.name}/models", name) for name in MODELS}
         survival(study, material, "study", checkpoints)
 
     return made
