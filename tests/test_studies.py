@@ -205,7 +205,7 @@ def test_water_stress(study):
 
 
 SIC = ("SiC-data", "SiC-models", "SiC-study", "SiC-pairs")
-GESE2 = ("GeSe2-data", "GeSe2-models", "GeSe2-study", "GeSe2-pairs", "GeSe2-short-range", "GeSe2-active")
+GESE2 = tuple(f"GeSe2-{name}" for name in ("data", "models", "study", "pairs", "few", "short-range", "active"))
 
 
 @pytest.mark.parametrize("material", ["SiC", pytest.param("GeSe2", marks=pytest.mark.slow)])
@@ -221,8 +221,9 @@ def test_inductive_bias(study, material):
     assert all(row["ms a call"] > 0 for row in errors.values())
     survival = table(folder, f"{material}-survival")
     assert all(row["stable runs"].endswith(" of 2") for row in survival)
-    cured = {"`plain-short-range`", "`plain-active-learning`"} if material == "GeSe2" else set()
-    assert {row["model"] for row in survival} == {"`equivariant`", "`plain`", "`decomposed`"} | cured
+    few = {"`plain-few`", "`decomposed-few`", "`equivariant-few`"}
+    more = {"`plain-short-range`", "`plain-active-learning`", *few} if material == "GeSe2" else set()
+    assert {row["model"] for row in survival} == {"`equivariant`", "`plain`", "`decomposed`"} | more
     assert len({row["pair"] for row in table(folder, f"{material}-pairs")}) == 3
     rows = {row[""]: row for row in table(folder, "summary")}
     assert rows["GeSe2, `plain`"]["15 ps, published"] == "collapses"

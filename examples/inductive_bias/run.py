@@ -22,6 +22,23 @@ from materials import GESE2, SIC
 
 from ase_mlcalc.active import LearnJob, learn
 
+N_FEW, EPOCHS_FEW = 30, 150
+"""Frames, and passes over them: a third of the steps with all frames, after which errors fall no more."""
+
+
+def few(study: Study) -> None:
+    """Trainings on 30 frames of GeSe2: does the plain network collapse where it knows less?"""
+    data = {
+        "train": present(study, GESE2, "train"),
+        "n_train": small(study, N_FEW, 4),
+        "n_validation": small(study, 10, 2),
+    }
+    names = ("plain", "decomposed", "equivariant")
+    jobs = {f"{name}-few": job(study, name, data, epochs=small(study, EPOCHS_FEW, 1)) for name in names}
+    study.train("GeSe2/few", jobs)
+    checkpoints = {name: study.checkpoint("GeSe2/few", name) for name in jobs}
+    survival(study, GESE2, "study-few", checkpoints)
+
 
 def short_range(study: Study) -> None:
     """Hot, compressed frames for the plain network of GeSe2: does it need to be told that atoms repel?"""
@@ -78,6 +95,7 @@ STAGES = {
     "GeSe2-models": models(GESE2),
     "GeSe2-study": runs(GESE2),
     "GeSe2-pairs": pairs(GESE2),
+    "GeSe2-few": few,
     "GeSe2-short-range": short_range,
     "GeSe2-active": active,
 }
