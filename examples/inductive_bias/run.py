@@ -23,7 +23,7 @@ from materials import GESE2, SIC
 from ase_mlcalc.active import LearnJob, learn
 
 N_FEW, EPOCHS_FEW = 30, 150
-"""Frames, and passes over them: a third of the steps with all frames, after which errors fall no more."""
+"""Frames, and passes over them: two thirds of the steps with all frames; errors fall no more after a third of them."""
 
 
 def few(study: Study) -> None:

@@ -211,35 +211,25 @@ def transfer(study: Study) -> None:
     """Few frames of GFN2-xTB: from scratch, from the weights of GFN1-xTB, and the difference to it."""
     high = frames(study, "gfn2")
     sizes = (8,) if study.quick else SIZES
+    base = study.checkpoint("models", "equivariant")
+    shape = _shape_of(base) if study.quick else {}
     jobs: dict[str, dict[str, Any]] = {}
-    families = ("equivariant",) if study.quick else ("equivariant", "behler_parrinello")
-    for model in families:
-        base = study.checkpoint("models", model)
-        if model == "behler_parrinello":
-            base = base.parent / "member-1" / "model.safetensors"
-        for n in sizes:
-            data = {**high, "n_train": n - n // 10, "n_validation": n // 10 or 1}
-            shape = {} if not study.quick else _shape_of(base)
-            steps = {"max_epochs": 1 if study.quick else round(400 / math.sqrt(n))}
-            jobs[f"{model}-{n}-scratch"] = {"data": data, "model": {"name": model, **shape}, "train": steps}
-            jobs[f"{model}-{n}-transfer"] = {"data": data, "train": {**steps, "start_from": base}}
-            jobs[f"{model}-{n}-delta"] = {
-                "data": {**data, "base": {"model": base}},
-                "model": {"name": model, **shape},
-                "train": steps,
-            }
+    for n in sizes:
+        data = {**high, "n_train": n - n // 10, "n_validation": n // 10 or 1}
+        steps = {"max_epochs": 1 if study.quick else round(400 / math.sqrt(n))}
+        anew = {"model": {"name": "equivariant", **shape}, "train": steps}
+        jobs[f"equivariant-{n}-scratch"] = {"data": data, **anew}
+        jobs[f"equivariant-{n}-transfer"] = {"data": data, "train": {**steps, "start_from": base}}
+        jobs[f"equivariant-{n}-delta"] = {"data": {**data, "base": {"model": base}}, **anew}
     found = study.train("transfer", jobs)
     rows = []
-    for model in families:
-        for n in sizes:
-            own = [errors(found[f"{model}-{n}-{way}"].test) for way in ("scratch", "transfer", "delta")]
-            rows.append(
-                [f"`{model}`", n, *(one.get("force_mae") for one in own), *(one.get("energy_mae") for one in own)]
-            )
+    for n in sizes:
+        own = [errors(found[f"equivariant-{n}-{way}"].test) for way in ("scratch", "transfer", "delta")]
+        rows.append([n, *(one.get("force_mae") for one in own), *(one.get("energy_mae") for one in own)])
     ways = ("from scratch", "transfer", "Δ-learning")
     heads = [f"{quantity}, {way}" for quantity in ("force MAE / meV/Å", "energy MAE / meV/atom") for way in ways]
-    study.keep("transfer", {f"{row[0]} {row[1]}": row[2:] for row in rows})
-    study.table("transfer", ["model", "frames of GFN2-xTB", *heads], rows)
+    study.keep("transfer", {str(row[0]): row[1:] for row in rows})
+    study.table("transfer", ["frames of GFN2-xTB", *heads], rows)
 
 
 def _shape_of(checkpoint: Path) -> dict[str, Any]:
