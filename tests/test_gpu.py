@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from ase.build import bulk
 from training_cases import SCHNET, clusters, crystals, make_job, write
 
 from ase_mlcalc.batch import Batch
@@ -27,12 +26,6 @@ SMALL = {
     "schnet": SCHNET,
     "tensor_field": {"name": "tensor_field", "layers": [4, 4], "l_max": 1},
 }
-
-
-def argon():
-    atoms = bulk("Ar", "fcc", a=4.8, cubic=True)
-    atoms.positions += np.random.default_rng(3).normal(scale=0.1, size=(4, 3))
-    return atoms
 
 
 def close(got, expected, relative=ROUNDING):
@@ -103,7 +96,7 @@ def test_virials_of_all_definitions(name):
 
 
 def forces_after(folder):
-    return MLCalculator(folder / "model.safetensors", device="cpu").get_property("forces", argon())
+    return MLCalculator(folder / "model.safetensors", device="cpu").get_property("forces", crystals(1, seed=3)[0])
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
@@ -136,12 +129,10 @@ def test_a_training_goes_on_from_where_it_was_stopped(tmp_path, monkeypatch):
 
 
 def test_runs_follow_the_same_trajectory(tmp_path):
+    train(make_job(tmp_path / "model", write(tmp_path / "data.xyz", crystals(12)), dtype="float64", max_epochs=2))
     energies = []
     for device in ("cpu", "cuda"):
         atoms = crystals(1)[0]
-        file = write(tmp_path / f"{device}.xyz", crystals(12))
-        if device == "cpu":
-            train(make_job(tmp_path / "model", file, dtype="float64", max_epochs=2))
         atoms.calc = MLCalculator(tmp_path / "model" / "model.safetensors", device=device, dtype="float64")
         config = MDConfig(ensemble="nve", temperature_K=50, timestep_fs=1.0, time_ps=0.05, seed=5)
         run_md(atoms, config, tmp_path / device, progress=False)

@@ -13,7 +13,7 @@ N_VALIDATION = 50
 TRAININGS: dict[str, dict[str, Any]] = {
     "equivariant": {
         "model": {"name": "equivariant", "cutoff": 5.0, "n_interactions": 1},
-        "train": {"max_epochs": 15, "batch_size": 1, "device": "cpu"},  # one cell at a time: its kernel beats a GPU
+        "train": {"max_epochs": 15, "batch_size": 1, "device": "cpu"},  # has a kernel for it
     },
     "plain": {
         "model": {"name": "body_order", "terms": ["message_passing"]},

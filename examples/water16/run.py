@@ -35,6 +35,11 @@ LEARNED = 478
 PUBLISHED = {"force_rmse_eV_per_A": 1.04, "energy_rmse_hartree": 0.366}
 SCHNET_AIM, FORCE_AIM, ENERGY_AIM = 60.0, 20.0, 0.3
 """meV/Å, meV/Å and meV/atom."""
+TINY: dict[str, dict[str, Any]] = {
+    "equivariant": {"features": 4, "edge_features": 2, "l_max": 1},
+    "schnet": {"features": 8},
+}
+"""Of quick mode."""
 
 
 def frames(study: Study, level: str) -> dict[str, Any]:
@@ -133,12 +138,11 @@ REPORTED_SCAN = {(300, 64, 3): 0.118, (150, 64, 3): 18.9, (300, 32, 3): 1.57, (3
 def models(study: Study) -> None:
     """`equivariant`, `schnet` with its defaults, and a committee of eight Behler-Parrinello networks."""
     data = frames(study, "gfn1")
-    small = {"equivariant": {"features": 4, "edge_features": 2, "l_max": 1}, "schnet": {"features": 8}}
     epochs = {"equivariant": 60, "schnet": 14}
     jobs = {
         name: {
             "data": data,
-            "model": {"name": name, **(small[name] if study.quick else {})},
+            "model": {"name": name, **(TINY[name] if study.quick else {})},
             "train": {"max_epochs": 1 if study.quick else most},
         }
         for name, most in epochs.items()
@@ -212,12 +216,11 @@ def transfer(study: Study) -> None:
     high = frames(study, "gfn2")
     sizes = (8,) if study.quick else SIZES
     base = study.checkpoint("models", "equivariant")
-    shape = _shape_of(base) if study.quick else {}
     jobs: dict[str, dict[str, Any]] = {}
     for n in sizes:
         data = {**high, "n_train": n - n // 10, "n_validation": n // 10 or 1}
         steps = {"max_epochs": 1 if study.quick else round(400 / math.sqrt(n))}
-        anew = {"model": {"name": "equivariant", **shape}, "train": steps}
+        anew = {"model": {"name": "equivariant", **(TINY["equivariant"] if study.quick else {})}, "train": steps}
         jobs[f"equivariant-{n}-scratch"] = {"data": data, **anew}
         jobs[f"equivariant-{n}-transfer"] = {"data": data, "train": {**steps, "start_from": base}}
         jobs[f"equivariant-{n}-delta"] = {"data": {**data, "base": {"model": base}}, **anew}
@@ -230,15 +233,6 @@ def transfer(study: Study) -> None:
     heads = [f"{quantity}, {way}" for quantity in ("force MAE / meV/Å", "energy MAE / meV/atom") for way in ways]
     study.keep("transfer", {str(row[0]): row[1:] for row in rows})
     study.table("transfer", ["frames of GFN2-xTB", *heads], rows)
-
-
-def _shape_of(checkpoint: Path) -> dict[str, Any]:
-    """Sizes of a model that was made small."""
-    from ase_mlcalc import load
-
-    config = load(checkpoint).model.config.model_dump(mode="json")
-    sizes = ("features", "edge_features", "l_max", "n_radial", "angular_zeta", "angular_cutoff", "hidden")
-    return {key: config[key] for key in sizes if key in config}
 
 
 # ----- what dynamics shows --------------------------------------------------------------------------------------------
