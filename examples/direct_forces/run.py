@@ -59,7 +59,7 @@ MACE = {
     "uracil": 2.1,
 }
 """Force errors on rMD17 in meV/Å: I. Batatia et al., NeurIPS 2022."""
-EPOCHS = {"tensor_field": 40, "schnet": 40, "equivariant": 40}
+EPOCHS = {"tensor_field": 20, "schnet": 20, "equivariant": 20}
 LONG_EPOCHS = {"ethanol": 500, "benzene": 300, "toluene": 300, "aspirin": 300}
 TINY: dict[str, dict[str, Any]] = {
     "tensor_field": {"layers": [4, 4], "l_max": 1},
