@@ -6,7 +6,7 @@ from typing import Any
 
 import ase.io
 from ase import Atoms
-from bias_models import job, place, small
+from bias_models import job, place, present, small
 from common import Study
 from materials import GESE2, SIC, Material, germanium_selenide, silicon_carbide
 
@@ -64,6 +64,16 @@ def sic_data(study: Study) -> None:
     labelled(study, SIC, "train", train)
     test = sampled(study, SIC, "sample-test", large, forces, **{"sample.seeds": [9], "md.time_ps": 1.5})
     labelled(study, SIC, "test", test)
+
+
+def large_sic(study: Study) -> Path:
+    """125 training frames of 512 atoms: nearly as many atoms as in the 1000 of 64."""
+    forces = SIC.reference(study).forces
+    frames = sampled(
+        study, SIC, "sample-large", present(study, SIC, "start-large"), forces,
+        **{"sample.seeds": [5], "sample.n_structures": 125, "md.frames_every_fs": 200},
+    )  # fmt: skip
+    return labelled(study, SIC, "train-large", frames)
 
 
 def gese2_data(study: Study) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bias_data import gese2_data, labelled, sampled, sampler_of, sic_data
-from bias_models import N_VALIDATION, job, models, place, present, small
+from bias_data import gese2_data, labelled, large_sic, sampled, sampler_of, sic_data
+from bias_models import N_VALIDATION, errors, job, models, place, present, small
 from bias_runs import pairs, runs, survival
 from common import Study, main
 from materials import GESE2, SIC
@@ -24,6 +24,15 @@ from ase_mlcalc.active import LearnJob, learn
 
 N_FEW, EPOCHS_FEW = 30, 150
 """Frames, and passes over them: two thirds of the steps with all frames; errors fall no more after a third of them."""
+
+
+def large(study: Study) -> None:
+    """`equivariant` of SiC with 125 frames of 512 atoms besides those of 64: is the box of the others too small?"""
+    data = {"train": [present(study, SIC, "train"), large_sic(study)], "n_validation": small(study, N_VALIDATION, 2)}
+    study.train("SiC/large", {"equivariant-large": job(study, "equivariant", data)})
+    errors(study, SIC, "SiC/large", ["equivariant-large"], present(study, SIC, "test"))
+    checkpoints = {"equivariant-large": study.checkpoint("SiC/large", "equivariant-large")}
+    survival(study, SIC, "study-large", checkpoints)
 
 
 def few(study: Study) -> None:
@@ -91,6 +100,7 @@ STAGES = {
     "SiC-models": models(SIC),
     "SiC-study": runs(SIC),
     "SiC-pairs": pairs(SIC),
+    "SiC-large": large,
     "GeSe2-data": gese2_data,
     "GeSe2-models": models(GESE2),
     "GeSe2-study": runs(GESE2),
