@@ -64,11 +64,11 @@ def show(study: Study, data: dict[str, Any], start: Path, tiny: dict[str, dict[s
     changes = {
         "study.output": folder / "runs",
         "study.workers": study.workers,
-        "study.models": {"member": {"model": str(driver)}},
+        "study.models": {"member": {"model": str(driver), "compile": not study.quick}},
         "study.structures": {start.stem: {"file": str(start)}},
         "study.temperatures_K": TEMPERATURES_K,
         "md.time_ps": 5.0,
-        "md.frames_every_fs": 2.0,
+        "md.frames_every_fs": 4.0,
     }
     if study.quick:
         changes |= {"study.seeds": 1, "study.temperatures_K": [300], "study.equilibration": "none"}

@@ -20,7 +20,8 @@ from ase_mlcalc.data.audit import audit
 from ase_mlcalc.data.read import read_frames
 
 KCAL = kcal / mol
-STEPS, BATCH = 12000, 3
+STEPS, BATCH = 3000, 3
+KERNEL = {"sigma": 20.0, "max_memory_GB": 7}
 
 
 def show(study: Study, file: Path, tiny: dict[str, dict[str, Any]]) -> None:
@@ -42,7 +43,7 @@ def show(study: Study, file: Path, tiny: dict[str, dict[str, Any]]) -> None:
     jobs = {
         f"{model}-{number}-{n}": {
             "data": {**data, **held, "n_train": n},
-            "model": {"name": model, **tiny.get(model, {})},
+            "model": {"name": model, **(KERNEL if model == "sgdml" else {}), **tiny.get(model, {})},
             "train": {} if model == "sgdml" else {"max_epochs": 1 if study.quick else round(STEPS * BATCH / n)},
         }
         for number, ((_, model), data) in enumerate(ways.items())
