@@ -35,6 +35,13 @@ def large(study: Study) -> None:
     survival(study, SIC, "study-large", checkpoints)
 
 
+def long(study: Study) -> None:
+    """`equivariant` of GeSe2 with two interactions and more passes: what is left of the errors?"""
+    data = {"train": present(study, GESE2, "train"), "n_validation": small(study, N_VALIDATION, 2)}
+    study.train("GeSe2/long", {"equivariant-long": job(study, "equivariant-long", data)})
+    errors(study, GESE2, "GeSe2/long", ["equivariant-long"], present(study, GESE2, "test"))
+
+
 def few(study: Study) -> None:
     """Trainings on 30 frames of GeSe2: does the plain network collapse where it knows less?"""
     data = {
@@ -105,6 +112,7 @@ STAGES = {
     "GeSe2-models": models(GESE2),
     "GeSe2-study": runs(GESE2),
     "GeSe2-pairs": pairs(GESE2),
+    "GeSe2-long": long,
     "GeSe2-few": few,
     "GeSe2-short-range": short_range,
     "GeSe2-active": active,
