@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ase.io
+import numpy as np
+from ase import Atoms
 from common import LeftOut, Study
 from materials import GESE2, SIC, Material
 
+from ase_mlcalc import MLCalculator
 from ase_mlcalc.training.side_by_side import compare_files
 
 N_VALIDATION = 50
@@ -104,6 +108,25 @@ def errors(study: Study, material: Material, stage: str, names: Sequence[str], t
         rows.append([f"`{name}`", *errors_of, own["ms"]])
     study.table(f"{material.name}-errors", columns, rows)
     summary(study)
+
+
+def by_temperature(study: Study, material: Material, checkpoints: Mapping[str, Path], test: Path) -> None:
+    """Errors on test frames of each temperature; energies by their mean and their spread about it."""
+    rows = []
+    for name, checkpoint in checkpoints.items():
+        calculator, found = MLCalculator(checkpoint), {}
+        for frame in ase.io.read(test, ":"):
+            moved = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, calculator=calculator)
+            energy = moved.get_potential_energy() - frame.get_potential_energy()
+            square = np.square(moved.get_forces() - frame.get_forces()).mean()
+            own = found.setdefault(float(frame.info["temperature_K"]), [])
+            own.append((1000 * energy / len(frame), 1e6 * square))
+        for temperature, values in sorted(found.items()):
+            energies, squares = np.transpose(values)
+            cells = [float(energies.mean()), float(energies.std()), float(np.sqrt(squares.mean()))]
+            rows.append([f"`{name}`", temperature, *cells])
+    columns = ["model", "T / K", "mean energy error / meV/atom", "spread about it", "force RMSE / meV/Å"]
+    study.table(f"{material.name}-temperatures", columns, rows)
 
 
 def summary(study: Study) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bias_data import gese2_data, labelled, large_sic, sampled, sampler_of, sic_data
-from bias_models import N_VALIDATION, errors, job, models, place, present, small
+from bias_models import N_VALIDATION, by_temperature, errors, job, models, place, present, small
 from bias_runs import pairs, runs, survival
 from common import Study, main
 from materials import GESE2, SIC
@@ -30,8 +30,10 @@ def large(study: Study) -> None:
     """`equivariant` of SiC with 125 frames of 512 atoms besides those of 64: is the box of the others too small?"""
     data = {"train": [present(study, SIC, "train"), large_sic(study)], "n_validation": small(study, N_VALIDATION, 2)}
     study.train("SiC/large", {"equivariant-large": job(study, "equivariant", data)})
-    errors(study, SIC, "SiC/large", ["equivariant-large"], present(study, SIC, "test"))
+    test = present(study, SIC, "test")
+    errors(study, SIC, "SiC/large", ["equivariant-large"], test)
     checkpoints = {"equivariant-large": study.checkpoint("SiC/large", "equivariant-large")}
+    by_temperature(study, SIC, {"equivariant": study.checkpoint("SiC/models", "equivariant")} | checkpoints, test)
     survival(study, SIC, "study-large", checkpoints)
 
 
