@@ -352,10 +352,10 @@ def test_a_killed_labelling_goes_on(tmp_path, how):
 # ----- side by side -----
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("Files", {"seconds": 0.1}), ("Shell", {})])
-def test_processes_share_the_cores_and_no_folder(tmp_path, name, arguments, monkeypatch):
+@pytest.mark.parametrize("name", ["Files", "Shell"])
+def test_processes_share_the_cores_and_no_folder(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = labelled(structures(6), tmp_path / "out.extxyz", f"label_calculators:{name}", arguments, workers=2)
+    result = labelled(structures(6), tmp_path / "out.extxyz", f"label_calculators:{name}", workers=2)
     energies = [atoms.get_potential_energy() for atoms in ase.io.read(result.out, ":")]
     assert energies == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     folders = list((tmp_path / "out.labelling" / "scratch").iterdir())
