@@ -94,6 +94,15 @@ def gese2_data(study: Study) -> None:
     labelled(study, GESE2, "test", test)
 
 
+def more_gese2(study: Study) -> Path:
+    """Twice as many training frames again, from runs of the same potential with other seeds."""
+    frames = sampled(
+        study, GESE2, "sample-more", present(study, GESE2, "start"), sampler_of(study, "GeSe2/sampler"),
+        **{"sample.seeds": [5, 6, 7, 8, 10, 11], "md.time_ps": 3.85, "sample.n_structures": 1206},
+    )  # fmt: skip
+    return labelled(study, GESE2, "train-more", frames)
+
+
 def sampler_of(study: Study, stage: str) -> dict[str, Any]:
     """``[forces]`` of a trained potential; a quick one has learned nothing that could run, so that is the reference."""
     model = str(study.checkpoint(stage, "equivariant"))

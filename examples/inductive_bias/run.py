@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bias_data import gese2_data, labelled, large_sic, sampled, sampler_of, sic_data
+from bias_data import gese2_data, labelled, large_sic, more_gese2, sampled, sampler_of, sic_data
 from bias_models import N_VALIDATION, by_temperature, errors, job, models, place, present, small
 from bias_runs import pairs, runs, survival
 from common import Study, main
@@ -42,6 +42,14 @@ def long(study: Study) -> None:
     data = {"train": present(study, GESE2, "train"), "n_validation": small(study, N_VALIDATION, 2)}
     study.train("GeSe2/long", {"equivariant-long": job(study, "equivariant-long", data)})
     errors(study, GESE2, "GeSe2/long", ["equivariant-long"], present(study, GESE2, "test"))
+
+
+def more(study: Study) -> None:
+    """The same with three times as many frames."""
+    train = [present(study, GESE2, "train"), more_gese2(study)]
+    data = {"train": train, "n_validation": small(study, N_VALIDATION, 2)}
+    study.train("GeSe2/more", {"equivariant-more": job(study, "equivariant-long", data, epochs=small(study, 20, 1))})
+    errors(study, GESE2, "GeSe2/more", ["equivariant-more"], present(study, GESE2, "test"))
 
 
 def few(study: Study) -> None:
@@ -115,6 +123,7 @@ STAGES = {
     "GeSe2-study": runs(GESE2),
     "GeSe2-pairs": pairs(GESE2),
     "GeSe2-long": long,
+    "GeSe2-more": more,
     "GeSe2-few": few,
     "GeSe2-short-range": short_range,
     "GeSe2-active": active,
