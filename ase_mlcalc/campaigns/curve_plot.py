@@ -12,6 +12,7 @@ from ase_mlcalc.campaigns.statistics import MAE, errors_of, plus_minus
 from ase_mlcalc.plots import COLORS, logarithmic, new_axes, new_figure, save
 
 MARKERS = "osD^vP*"
+LEGEND_LINE_INCH = 0.2
 
 
 def draw_learning_curve(path: Path, curve: LearningCurve) -> None:
@@ -21,7 +22,7 @@ def draw_learning_curve(path: Path, curve: LearningCurve) -> None:
     """
     if not curve.quantities:
         return
-    figure = new_figure(5.2 * len(curve.quantities), 4.4)
+    figure = new_figure(5.2 * len(curve.quantities), 4.2 + LEGEND_LINE_INCH * len(curve.models))
     for position, quantity in enumerate(curve.quantities):
         _draw(new_axes(figure, 1, len(curve.quantities), position), curve, quantity)
     save(figure, path)
@@ -64,4 +65,4 @@ def _draw(axes: Axes, curve: LearningCurve, quantity: Quantity) -> None:
     axes.set_xlabel("training structures")
     axes.set_ylabel(f"{name} / {unit}")
     axes.set_title(f"{curve.n_measured} {curve.measured_on}", loc="left", fontsize=10)
-    axes.legend(loc="best", frameon=False, fontsize=9)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, fontsize=9)  # inside it hides markers
