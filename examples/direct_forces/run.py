@@ -114,7 +114,7 @@ def accuracy(study: Study) -> None:
         study.table("accuracy", [*heads, *(f"core-hours, `{name}`" for name in MODELS)], rows)
         heads = ["minutes of training", "direct, thesis (K80)", "SchNet, thesis (K80)", "`tensor_field`", "`schnet`"]
         study.table("training", [*heads, "ratio", "to a force MAE of / kcal/mol/Å"], times)
-    study.keep("accuracy", {row[0]: row[1:6] for row in rows})
+        study.keep("accuracy", {row[0]: row[1:6] for row in rows})
 
 
 def speed(study: Study) -> None:
