@@ -196,6 +196,14 @@ def test_finished_trainings_are_kept_and_a_curve_grows(tmp_path, data, monkeypat
     assert grown.points[0].errors["forces"].mean == pytest.approx(101.0)
 
 
+def test_a_tuple_in_a_model_is_the_list_that_is_kept(tmp_path, data, monkeypatch):
+    jobs = in_this_process(monkeypatch, fake)
+    several = {"sgdml": {"sigma": (10.0, 20.0)}}
+    for _ in range(2):
+        run_learning_curve(curve(tmp_path / "run", data, model=None, table={"models": several}), progress=False)
+    assert len(jobs) == 6
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

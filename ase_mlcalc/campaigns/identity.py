@@ -28,8 +28,7 @@ def identity(job: Section, exclude: Any) -> dict[str, Any]:
     DataError
         A file that is not there.
     """
-    raw = job.model_dump(exclude=exclude)
-    found: dict[str, Any] = json.loads(json.dumps(_with_contents(raw, "")))
+    found: dict[str, Any] = _with_contents(job.model_dump(exclude=exclude), "")
     return found
 
 
@@ -54,6 +53,7 @@ def claim(folder: Path, new: dict[str, Any], growing: Collection[str]) -> None:
     """
     path = folder / JOB_FILE
     old = read_identity(path)
+    new = json.loads(json.dumps(new))  # as it will be read: a tuple becomes a list
     if old is not None:
         changes = [in_words(change) for change in _not_grown(old, new, growing)]
         if changes:
