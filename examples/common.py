@@ -89,6 +89,10 @@ class Study(NamedTuple):
             raise LeftOut(f"{path} is not there; make the stage {stage} first")
         return path
 
+    def forces(self, checkpoint: Path) -> dict[str, Any]:
+        """A potential as studies of runs name it, compiled in full mode: that takes a minute."""
+        return {"model": str(checkpoint), "compile": not self.quick}
+
     def keep(self, stage: str, found: Mapping[str, Any]) -> None:
         """Keep the numbers of a stage for others."""
         write_text(self.out / f"{stage}.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")

@@ -40,7 +40,7 @@ def _run(study: Study, folder: Path, start: Path, sources: Mapping[str, Path], *
     changes = {
         "study.output": folder,
         "study.workers": study.workers,
-        "study.models": {name: {"model": str(path), "compile": not study.quick} for name, path in sources.items()},
+        "study.models": {name: study.forces(path) for name, path in sources.items()},
         "study.structures": {start.stem: {"file": str(start)}},
         **more,
     }

@@ -64,7 +64,7 @@ def show(study: Study, data: dict[str, Any], start: Path, tiny: dict[str, dict[s
     changes = {
         "study.output": folder / "runs",
         "study.workers": study.workers,
-        "study.models": {"member": {"model": str(driver), "compile": not study.quick}},
+        "study.models": {"member": study.forces(driver)},
         "study.structures": {start.stem: {"file": str(start)}},
         "study.temperatures_K": TEMPERATURES_K,
         "md.time_ps": 5.0,

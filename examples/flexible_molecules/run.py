@@ -39,6 +39,7 @@ REPORTED = {
     "glycine": {"schnet": (4.348, 3.041, 2.802, 2.496, 1.954)},
 }
 """Force errors (MAE, kcal/mol/Å) of the earlier study, with PBE+MBD labels, at `SIZES`."""
+AZOBENZENE = ("rmd17", "rotation", "inversion")
 SIGMA_AZOBENZENE = (20.0, 28.0)
 """Kernel lengths compared for azobenzene: with 1000 structures of the rotation forces of the validation structures are
 wrong by 0.049, 0.039, 0.032, 0.029 of their size with 56, 40, 28, 20; shorter ones cost more iterations each."""
@@ -141,10 +142,15 @@ def _sampled(study: Study) -> list[str]:
 # ----- learning curves ------------------------------------------------------------------------------------------------
 
 
-def _curve(study: Study, folder: Path, data: dict[str, Any], sizes: Sequence[int]) -> LearningCurve:
-    changes: dict[str, Any] = {"output": folder, "data": data, "learning_curve.workers": study.workers}
+def _folder(study: Study, name: str) -> Path:
+    """Of a learning curve."""
+    return study.out / ("rmd17" if name == "rmd17" else f"{name}/curve")
+
+
+def _curve(study: Study, name: str, data: dict[str, Any], sizes: Sequence[int]) -> LearningCurve:
+    changes: dict[str, Any] = {"output": _folder(study, name), "data": data, "learning_curve.workers": study.workers}
     changes |= {"learning_curve.sizes": list(sizes)}
-    if "glycine" not in folder.parts:
+    if name in AZOBENZENE:
         changes["learning_curve.models.sgdml.sigma"] = SIGMA_AZOBENZENE
     if study.quick:
         changes |= {"learning_curve.steps": 4, "learning_curve.models": {name: TINY[name] for name in MODELS}}
@@ -173,15 +179,14 @@ def curves(study: Study) -> None:
             "n_test": 5 if study.quick else 300,
         }
         sizes = (5, 10) if study.quick else SIZES
-        curve = _curve(study, study.out / name / "curve", data, sizes)
+        curve = _curve(study, name, data, sizes)
         _show(study, name, curve, {} if study.quick else REPORTED[name])
 
 
 def _show(study: Study, name: str, curve: LearningCurve, reported: dict[str, Sequence[float]]) -> None:
     study.keep(f"curve-{name}", {row[0].strip("`"): row[1:] for row in _rows(curve, {})})
     study.table(name, ["force MAE / kcal/mol/Å", *map(str, curve.sizes)], _rows(curve, reported))
-    folder = study.out / ("rmd17" if name == "rmd17" else f"{name}/curve")
-    study.picture(folder / "learning_curve.png", f"curve_{name}.png")
+    study.picture(_folder(study, name) / "learning_curve.png", f"curve_{name}.png")
 
 
 def rmd17(study: Study) -> None:
@@ -190,7 +195,7 @@ def rmd17(study: Study) -> None:
         raise LeftOut("needs public data and an hour; not part of --quick")
     train, test = study.data("rmd17/azobenzene_train.npz", "rmd17/azobenzene_test.npz")
     data = {"train": train, "test": test, "n_validation": 50}
-    _show(study, "rmd17", _curve(study, study.out / "rmd17", data, (*SIZES[:-1], 950)), {})
+    _show(study, "rmd17", _curve(study, "rmd17", data, (*SIZES[:-1], 950)), {})
 
 
 # ----- along the paths ------------------------------------------------------------------------------------------------
@@ -206,7 +211,7 @@ def along(study: Study) -> None:
         size = 10 if study.quick else SIZES[-1]
         found = {}
         for model in MODELS:
-            checkpoint = study.out / name / "curve" / "trainings" / model / str(size) / "seed-0" / "model.safetensors"
+            checkpoint = _folder(study, name) / "trainings" / model / str(size) / "seed-0" / "model.safetensors"
             if not checkpoint.exists():
                 continue
             found[model] = along_path.follow(points, MLCalculator(checkpoint))

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
-from ase import Atoms
+import torch
 from common import LeftOut, Study
 from materials import GESE2, SIC, Material
 
-from ase_mlcalc import MLCalculator
+from ase_mlcalc import accelerate
+from ase_mlcalc.data.read import read_frames
+from ase_mlcalc.training.metrics import compare_frames, measure
 from ase_mlcalc.training.side_by_side import compare_files
 
 N_VALIDATION = 50
@@ -24,14 +25,9 @@ TRAININGS: dict[str, dict[str, Any]] = {
         "train": {"max_epochs": 12, "batch_size": 2},
     },
     "decomposed": {"model": {"name": "body_order"}, "train": {"max_epochs": 12, "batch_size": 2}},
-    "equivariant-long": {
-        "model": {"name": "equivariant", "cutoff": 5.0, "n_interactions": 2},
-        "train": {"max_epochs": 40, "batch_size": 1, "device": "cpu"},
-    },
 }
 """Without data and output; in epochs, so that a busy machine makes nothing worse."""
-MODELS = ("equivariant", "plain", "decomposed")
-"""Of both materials."""
+MODELS = tuple(TRAININGS)
 
 
 def small(study: Study, full: Any, quick: Any) -> Any:
@@ -44,14 +40,14 @@ def place(study: Study, material: Material, *parts: str) -> Path:
     return study.out.joinpath(material.name, *parts)
 
 
-def job(study: Study, name: str, data: Mapping[str, Any], epochs: int | None = None) -> dict[str, Any]:
-    """One of `TRAININGS`; a quick one is small and short."""
-    model, train = dict(TRAININGS[name]["model"]), dict(TRAININGS[name]["train"])
+def job(study: Study, name: str, data: Mapping[str, Any], epochs: int | None = None, **changes: Any) -> dict[str, Any]:
+    """One of `TRAININGS`, with changes of its model; a quick one is small and short."""
+    model, train = TRAININGS[name]["model"] | changes, dict(TRAININGS[name]["train"])
     if epochs is not None:
         train["max_epochs"] = epochs
     if study.quick:
         train |= {"max_epochs": 1}
-        if not name.startswith("equivariant"):
+        if name != "equivariant":
             model |= {"features": 8}
     return {"model": model, "train": train, "data": dict(data)}
 
@@ -67,6 +63,22 @@ def models(material: Material) -> Callable[[Study], None]:
         errors(study, material, stage, MODELS, test)
 
     return made
+
+
+def further(
+    study: Study,
+    material: Material,
+    stage: str,
+    data: Sequence[Path],
+    epochs: int | None = None,
+    **changes: Any,
+) -> dict[str, Path]:
+    """`equivariant` once more, with other data or as another model: train and test ``equivariant-STAGE``."""
+    name, folder = f"equivariant-{stage}", f"{material.name}/{stage}"
+    split = {"train": list(data), "n_validation": small(study, N_VALIDATION, 2)}
+    study.train(folder, {name: job(study, "equivariant", split, epochs, **changes)})
+    errors(study, material, folder, [name], present(study, material, "test"))
+    return {name: study.checkpoint(folder, name)}
 
 
 def present(study: Study, material: Material, name: str) -> Path:
@@ -112,19 +124,16 @@ def errors(study: Study, material: Material, stage: str, names: Sequence[str], t
 
 def by_temperature(study: Study, material: Material, checkpoints: Mapping[str, Path], test: Path) -> None:
     """Errors on test frames of each temperature; energies by their mean and their spread about it."""
-    rows = []
+    frames, rows = read_frames([test]), []
+    of_frames = np.array([float(frame.atoms.info["temperature_K"]) for frame in frames])
     for name, checkpoint in checkpoints.items():
-        calculator, found = MLCalculator(checkpoint), {}
-        for frame in ase.io.read(test, ":"):
-            moved = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, calculator=calculator)
-            energy = moved.get_potential_energy() - frame.get_potential_energy()
-            square = np.square(moved.get_forces() - frame.get_forces()).mean()
-            own = found.setdefault(float(frame.info["temperature_K"]), [])
-            own.append((1000 * energy / len(frame), 1e6 * square))
-        for temperature, values in sorted(found.items()):
-            energies, squares = np.transpose(values)
-            cells = [float(energies.mean()), float(energies.std()), float(np.sqrt(squares.mean()))]
-            rows.append([f"`{name}`", temperature, *cells])
+        compared = compare_frames(accelerate.with_kernels(accelerate.load(checkpoint)), frames, 1)
+        for temperature in np.unique(of_frames):
+            own = compared.of(torch.from_numpy(of_frames == temperature))
+            energies = 1000 * (own.prediction.energy - own.labels.energy) / torch.bincount(own.system)
+            spread = energies.std(correction=0)
+            cells = [float(energies.mean()), float(spread), measure(own).force_rmse_meV_per_A]
+            rows.append([f"`{name}`", float(temperature), *cells])
     columns = ["model", "T / K", "mean energy error / meV/atom", "spread about it", "force RMSE / meV/Å"]
     study.table(f"{material.name}-temperatures", columns, rows)
 

@@ -27,7 +27,7 @@ def survival(study: Study, material: Material, name: str, checkpoints: Mapping[s
     folder = place(study, material, name)
     changes = {
         "study.output": folder,
-        "study.models": {key: {"model": str(path), "compile": not study.quick} for key, path in checkpoints.items()},
+        "study.models": {key: study.forces(path) for key, path in checkpoints.items()},
         "study.structures": [str(place(study, material, "start.extxyz"))],
         "study.temperatures_K": material.run_K,
         "study.timesteps_fs": material.timestep_fs,

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bias_data import gese2_data, labelled, large_sic, more_gese2, sampled, sampler_of, sic_data
-from bias_models import N_VALIDATION, by_temperature, errors, job, models, place, present, small
+from bias_models import N_VALIDATION, by_temperature, further, job, models, place, present, small
 from bias_runs import pairs, runs, survival
 from common import Study, main
 from materials import GESE2, SIC
@@ -28,28 +28,20 @@ N_FEW, EPOCHS_FEW = 30, 150
 
 def large(study: Study) -> None:
     """`equivariant` of SiC with 125 frames of 512 atoms besides those of 64: is the box of the others too small?"""
-    data = {"train": [present(study, SIC, "train"), large_sic(study)], "n_validation": small(study, N_VALIDATION, 2)}
-    study.train("SiC/large", {"equivariant-large": job(study, "equivariant", data)})
-    test = present(study, SIC, "test")
-    errors(study, SIC, "SiC/large", ["equivariant-large"], test)
-    checkpoints = {"equivariant-large": study.checkpoint("SiC/large", "equivariant-large")}
-    by_temperature(study, SIC, {"equivariant": study.checkpoint("SiC/models", "equivariant")} | checkpoints, test)
-    survival(study, SIC, "study-large", checkpoints)
+    found = further(study, SIC, "large", [present(study, SIC, "train"), large_sic(study)])
+    compared = {"equivariant": study.checkpoint("SiC/models", "equivariant")} | found
+    by_temperature(study, SIC, compared, present(study, SIC, "test"))
+    survival(study, SIC, "study-large", found)
 
 
 def long(study: Study) -> None:
     """`equivariant` of GeSe2 with two interactions and more passes: what is left of the errors?"""
-    data = {"train": present(study, GESE2, "train"), "n_validation": small(study, N_VALIDATION, 2)}
-    study.train("GeSe2/long", {"equivariant-long": job(study, "equivariant-long", data)})
-    errors(study, GESE2, "GeSe2/long", ["equivariant-long"], present(study, GESE2, "test"))
+    further(study, GESE2, "long", [present(study, GESE2, "train")], epochs=40, n_interactions=2)
 
 
 def more(study: Study) -> None:
     """The same with three times as many frames."""
-    train = [present(study, GESE2, "train"), more_gese2(study)]
-    data = {"train": train, "n_validation": small(study, N_VALIDATION, 2)}
-    study.train("GeSe2/more", {"equivariant-more": job(study, "equivariant-long", data, epochs=small(study, 20, 1))})
-    errors(study, GESE2, "GeSe2/more", ["equivariant-more"], present(study, GESE2, "test"))
+    further(study, GESE2, "more", [present(study, GESE2, "train"), more_gese2(study)], epochs=20, n_interactions=2)
 
 
 def few(study: Study) -> None:
@@ -60,7 +52,7 @@ def few(study: Study) -> None:
         "n_validation": small(study, 10, 2),
     }
     names = ("plain", "decomposed", "equivariant")
-    jobs = {f"{name}-few": job(study, name, data, epochs=small(study, EPOCHS_FEW, 1)) for name in names}
+    jobs = {f"{name}-few": job(study, name, data, epochs=EPOCHS_FEW) for name in names}
     study.train("GeSe2/few", jobs)
     checkpoints = {name: study.checkpoint("GeSe2/few", name) for name in jobs}
     survival(study, GESE2, "study-few", checkpoints)
