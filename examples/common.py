@@ -7,8 +7,9 @@ of the study and docs/results.md::
     <!-- table: water16/scan -->
     <!-- end of table -->
 
-so that every number in a page was printed by a run.  Pictures go into the README in the same way, with the words that
-describe them::
+so that every number in a page was printed by a run.  Stages take hours and can be made one by one, on machines that do
+not have what was made before: where rows stand for themselves, those that a run does not have stay.  Pictures go into
+the README in the same way, with the words that describe them::
 
     <!-- picture: rdf.png: radial distribution functions at 300 K -->
     <!-- end of picture -->
@@ -102,8 +103,25 @@ class Study(NamedTuple):
         path = self.out / f"{stage}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        """Print a table, keep it as JSON and Markdown below ``tables/``, and put it into the pages."""
+    def table(
+        self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], keys: int = 0, fill: bool = False
+    ) -> None:
+        """Print a table, keep it as JSON and Markdown below ``tables/``, and put it into the pages.
+
+        Parameters
+        ----------
+        name : str
+            Of the table.
+        columns : sequence of str
+            Their headings.
+        rows : sequence of sequences
+            Texts, numbers, or ``None`` for what is not known.
+        keys : int, optional
+            How many cells at the beginning of a row tell it from others.  Rows of a page that are not among `rows`
+            stay.  Without, the table of the page is replaced as a whole.
+        fill : bool, optional
+            What is not known here stays as well: a row is put together from several stages.
+        """
         cells = [[shown(cell) for cell in row] for row in rows]
         printed = Table(*columns, title=f"{self.name}: {name}")
         for row in cells:
@@ -117,7 +135,11 @@ class Study(NamedTuple):
         write_text(folder / f"{name}.md", text)
         if not self.quick:
             for page in self.pages:
-                put_into_page(page, f"{self.name}/{name}", text)
+                put_into_page(
+                    page,
+                    f"{self.name}/{name}",
+                    lambda old: markdown(columns, merged(old, columns, cells, keys, fill)),
+                )
 
     def picture(self, path: Path, name: str | None = None) -> None:
         """Show a picture in the README, in full mode: copy it into ``images/`` beside that, and link it."""
@@ -154,10 +176,30 @@ def shown(value: Cell) -> str:
     return str(value)
 
 
-def put_into_page(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the markers of a table; a page without them stays as it is."""
+def merged(
+    page: str, columns: Sequence[str], rows: Sequence[Sequence[str]], keys: int, fill: bool
+) -> list[Sequence[str]]:
+    """Rows, and those of the table on a page that they do not replace; see `Study.table`."""
+    before = [_cells(line) for line in page.strip().splitlines()]
+    if not keys or not before or before[0] != [column.strip() for column in columns]:
+        return list(rows)
+    found: dict[tuple[str, ...], Sequence[str]] = {tuple(row[:keys]): row for row in before[2:]}
+    for row in rows:
+        old = found.get(tuple(row[:keys]))
+        keep = fill and old is not None
+        found[tuple(row[:keys])] = [o if n == "-" else n for n, o in zip(row, old or row, strict=True)] if keep else row
+    return list(found.values())
+
+
+def _cells(line: str) -> list[str]:
+    """Of a line of Markdown; an escaped bar is no end of one."""
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def put_into_page(page: Path, name: str, text: Callable[[str], str]) -> None:
+    """Replace what stands between the markers of a table by what is made of it; a page without them stays as it is."""
     start, end = rf"<!-- table: {re.escape(name)} -->\n", "<!-- end of table -->"
-    _replace(page, rf"({start}).*?({end})", lambda found: f"{found[1]}\n{text}\n{found[2]}")
+    _replace(page, rf"({start})(.*?)({end})", lambda found: f"{found[1]}\n{text(found[2])}\n{found[3]}")
 
 
 def link_picture(page: Path, name: str) -> None:

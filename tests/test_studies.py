@@ -142,6 +142,22 @@ def test_minutes_to_a_common_error(monkeypatch, tmp_path):
     assert to_common_error(tmp_path / "one", tmp_path / "none") == [None] * 4
 
 
+def test_rows_of_other_runs_stay_in_a_table(monkeypatch):
+    """A stage may have been made on another machine; what it did not measure is not taken back."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from common import markdown, merged
+
+    columns = ["what", "∫|Δg|", "here "]
+    page = "\n" + markdown(columns, [["a", "1", "-"], ["b", "2", "3"]]) + "\n"
+    new = [["c", "5", "6"], ["b", "-", "4"]]
+    assert merged(page, columns, new, 1, False) == [["a", "1", "-"], ["b", "-", "4"], ["c", "5", "6"]]
+    assert merged(page, columns, new, 1, True) == [["a", "1", "-"], ["b", "2", "4"], ["c", "5", "6"]]
+    assert merged(page, columns, new, 2, True) == [["a", "1", "-"], ["b", "2", "3"], ["c", "5", "6"], ["b", "-", "4"]]
+    assert merged(page, columns, new, 0, False) == new
+    assert merged(page, ["what", "other", "columns"], new, 1, True) == new
+    assert merged("\n", columns, new, 1, True) == new
+
+
 def test_tables_replace_what_stands_between_their_markers(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(EXAMPLES)
     from common import link_picture, put_into_page, shown
@@ -151,10 +167,10 @@ def test_tables_replace_what_stands_between_their_markers(monkeypatch, tmp_path)
         "before\n<!-- table: a/b -->\nold\n<!-- end of table -->\n<!-- table: a/c -->\nother\n<!-- end of table -->\n"
     )
     page.write_text(text)
-    put_into_page(page, "a/b", "| new \\d |\n")
+    put_into_page(page, "a/b", lambda _: "| new \\d |\n")
     assert page.read_text() == text.replace("\nold\n", "\n\n| new \\d |\n\n")
-    put_into_page(page, "a/unknown", "nothing")
-    put_into_page(tmp_path / "none.md", "a/b", "nothing")
+    put_into_page(page, "a/unknown", lambda _: "nothing")
+    put_into_page(tmp_path / "none.md", "a/b", lambda _: "nothing")
     assert "nothing" not in page.read_text()
     page.write_text("<!-- picture: a.png: what is seen -->\n<!-- end of picture -->\n")
     for _ in range(2):

@@ -111,9 +111,9 @@ def accuracy(study: Study) -> None:
         times.append([molecule, *THESIS_MINUTES.get(molecule, (None, None))])
         times[-1] += training_time.to_common_error(*(study.out / stage / name for name in ("tensor_field", "schnet")))
         heads = ["force MAE / kcal/mol/Å", "direct, thesis", "SchNet, thesis", *(f"`{name}`" for name in MODELS)]
-        study.table("accuracy", [*heads, *(f"core-hours, `{name}`" for name in MODELS)], rows)
+        study.table("accuracy", [*heads, *(f"core-hours, `{name}`" for name in MODELS)], rows, keys=1)
         heads = ["minutes of training", "direct, thesis (K80)", "SchNet, thesis (K80)", "`tensor_field`", "`schnet`"]
-        study.table("training", [*heads, "ratio", "to a force MAE of / kcal/mol/Å"], times)
+        study.table("training", [*heads, "ratio", "to a force MAE of / kcal/mol/Å"], times, keys=1)
         study.keep("accuracy", {row[0]: row[1:6] for row in rows})
 
 
@@ -126,7 +126,7 @@ def speed(study: Study) -> None:
         compared = compare_files(checkpoints, [data(study, molecule)["test"]], out, repeats=5 if study.quick else 200)
         rows.append([molecule, *THESIS_CALL_MS[molecule], *(row.ms_per_call for row in compared)])
     heads = ["ms per prediction", "direct, thesis", "SchNet, thesis", *(f"`{name}`" for name in MODELS)]
-    study.table("speed", heads, rows)
+    study.table("speed", heads, rows, keys=1)
 
 
 def reach(study: Study) -> None:
@@ -146,7 +146,7 @@ def reach(study: Study) -> None:
         rows.append([molecule, MACE[molecule], error, epochs, hours])
         study.keep("reach", {row[0]: row[1:] for row in rows})
         heads = ["force MAE / meV/Å", "MACE, published", "`equivariant`", "epochs", "core-hours"]
-        study.table("reach", heads, rows)
+        study.table("reach", heads, rows, keys=1)
 
 
 # ----- dynamics -------------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def md(study: Study) -> None:
     for molecule in ("ethanol",) if study.quick else ("toluene", "benzene", "naphthalene"):
         sources = {name: study.checkpoint(f"accuracy/{molecule}", name) for name in MODELS}
         rows += heating.heat(study, molecule, start(study, molecule), sources)
-        study.table("heating", heating.HEATING_COLUMNS, rows)
+        study.table("heating", heating.HEATING_COLUMNS, rows, keys=3)
     study.keep("md", {f"{row[0]} {row[1]} {row[2]}": row[3:] for row in rows})
 
 
@@ -183,7 +183,7 @@ def work(study: Study) -> None:
     for molecule in ("ethanol",) if study.quick else ("toluene", "benzene", "naphthalene"):
         sources = {name: study.checkpoint(f"accuracy/{molecule}", name) for name in MODELS}
         rows += heating.explain(study, molecule, start(study, molecule), sources)
-        study.table("explained", heating.EXPLAINED_COLUMNS, rows)
+        study.table("explained", heating.EXPLAINED_COLUMNS, rows, keys=3)
     study.keep("work", {f"{row[0]} {row[1]} {row[2]}": row[3:] for row in rows})
 
 
@@ -201,17 +201,18 @@ def warning(study: Study) -> None:
 def summary(study: Study) -> None:
     """Published figures, the same kind of model here, and the best."""
     accurate, reached = study.kept("accuracy"), study.kept("reach")
-    if not accurate:
-        raise LeftOut("make the stage accuracy first")
+    if not accurate and not reached:
+        raise LeftOut("make the stage accuracy or reach first")
     rows = []
-    for molecule, (direct, schnet, *ours) in accurate.items():
+    for molecule in accurate | reached:
+        direct, schnet, *ours = accurate.get(molecule, [*THESIS[molecule], None, None, None])
         tensor_field, ours_schnet, equivariant = (None if one is None else one * KCAL for one in ours)
         long = reached.get(molecule, [None, None])[1]
         published = [None if one is None else one * KCAL for one in (direct, schnet)]
         rows.append([molecule, *published, MACE.get(molecule), tensor_field, ours_schnet, equivariant, long])
     heads = ["force MAE / meV/Å", "direct, thesis", "SchNet, thesis", "MACE, published"]
     heads += ["`tensor_field`", "`schnet`", "`equivariant`", "`equivariant`, hours"]
-    study.table("summary", heads, rows)
+    study.table("summary", heads, rows, keys=1, fill=True)
 
 
 STAGES = {

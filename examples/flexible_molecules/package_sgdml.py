@@ -41,7 +41,7 @@ def show(study: Study, sets: Mapping[str, Path]) -> None:
             mine = None if ours.validation is None else ours.validation.force_mae_meV_per_A / 1000 / KCAL
             theirs = _of_package(python, learned, tested, n, study.out / stage / "package")
             rows.append([name, n, mine, theirs, None if mine is None else mine / theirs])
-            study.table("package", ["set", "structures", "`sgdml`, kcal/mol/Å", "package sgdml", "ratio"], rows)
+            study.table("package", ["set", "structures", "`sgdml`, kcal/mol/Å", "package sgdml", "ratio"], rows, keys=2)
 
 
 def _of_package(python: str, learned: Path, tested: Path, n: int, out: Path) -> float:

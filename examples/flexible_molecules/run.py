@@ -132,7 +132,7 @@ def sets(study: Study) -> None:
         rows.append([name, len(points), len(found.runs), found.n_candidates, done.n_labelled, spread, size])
         study.picture(found.figure, f"sample_{name}.png")
     heads = ["set", "structures of the path", "runs", "frames", "labelled"]
-    study.table("sets", [*heads, "std of energy / kcal/mol", "rms force / kcal/mol/Å"], rows)
+    study.table("sets", [*heads, "std of energy / kcal/mol", "rms force / kcal/mol/Å"], rows, keys=1)
 
 
 def _sampled(study: Study) -> list[str]:
@@ -222,7 +222,7 @@ def along(study: Study) -> None:
             study.picture(picture)
     if not rows:
         raise LeftOut("no training of the learning curves is over; make the stage curves first")
-    study.table("along", ["path", "model", *along_path.COLUMNS], rows)
+    study.table("along", ["path", "model", *along_path.COLUMNS], rows, keys=2)
 
 
 # ----- beside the point -------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def summary(study: Study) -> None:
     if not rows:
         raise LeftOut("no learning curve is there; make the stage curves first")
     heads = ["set", "structures", "sGDML, published", "SchNet, published", "`sgdml`", "`schnet`", "`equivariant`"]
-    study.table("summary", heads, rows)
+    study.table("summary", heads, rows, keys=2)
 
 
 STAGES = {

@@ -118,7 +118,7 @@ def errors(study: Study, material: Material, stage: str, names: Sequence[str], t
         energy, force = material.reported.get(name, (None, None))
         errors_of = [energy, own["energy"], own["train energy"], force, own["force"], own["train force"]]
         rows.append([f"`{name}`", *errors_of, own["ms"]])
-    study.table(f"{material.name}-errors", columns, rows)
+    study.table(f"{material.name}-errors", columns, rows, keys=1)
     summary(study)
 
 
@@ -135,7 +135,7 @@ def by_temperature(study: Study, material: Material, checkpoints: Mapping[str, P
             cells = [float(energies.mean()), float(spread), measure(own).force_rmse_meV_per_A]
             rows.append([f"`{name}`", float(temperature), *cells])
     columns = ["model", "T / K", "mean energy error / meV/atom", "spread about it", "force RMSE / meV/Å"]
-    study.table(f"{material.name}-temperatures", columns, rows)
+    study.table(f"{material.name}-temperatures", columns, rows, keys=2)
 
 
 def summary(study: Study) -> None:
@@ -158,4 +158,4 @@ def summary(study: Study) -> None:
         "", "energy RMSE / meV/atom, published", "here", "force RMSE / meV/Å, published", "here ",
         "15 ps, published", "stable runs here",
     ]  # fmt: skip
-    study.table("summary", columns, rows)
+    study.table("summary", columns, rows, keys=1, fill=True)

@@ -52,7 +52,7 @@ def survival(study: Study, material: Material, name: str, checkpoints: Mapping[s
         [f"`{key}`", f"{own['stable']} of {own['runs']}", own["mean"], own["median"], own["reasons"] or "-"]
         for key, own in kept[material.name].items()
     ]
-    study.table(f"{material.name}-survival", columns, rows)
+    study.table(f"{material.name}-survival", columns, rows, keys=1)
     bias_pictures.survival(study, material.name, name, found)
     bias_pictures.energies(study, material.name, name, folder, found)
     summary(study)

@@ -288,9 +288,9 @@ def openmm(study: Study) -> None:
 def summary(study: Study) -> None:
     """The published figure, the published network here, and the best, side by side."""
     repaired, best, scanned = study.kept("published"), study.kept("models"), study.kept("scan")
-    if not best:
-        raise LeftOut("make the stage models first")
-    ours, schnet = best["equivariant"], best["schnet"]
+    if not best and not scanned:
+        raise LeftOut("make the stage models or scan first")
+    ours, schnet = best.get("equivariant", {}), best.get("schnet", {})
     network = repaired.get("as published", {})
 
     def row(what: str, reported: float | None, key: str, factor: float, aim: float | None) -> list[Any]:
@@ -306,7 +306,7 @@ def summary(study: Study) -> None:
     if scanned.get("best") is not None:
         rows.append(["force RMSE / eV/Å, best of the scan", None, None, scanned["best"], None, None])
     heads = ["16 H2O, test frames", "published", "its network, here", "`schnet`", "`equivariant`", "aim"]
-    study.table("summary", heads, rows)
+    study.table("summary", heads, rows, keys=1, fill=True)
 
 
 STAGES = {

@@ -168,17 +168,17 @@ def compared(study: Study) -> None:
     for key, found in everything.items():
         if found["stage"] != "limits":
             rows.append(_row(key, found))
-    study.table("models", columns, rows)
+    study.table("models", columns, rows, keys=1, fill=True)
     best = [key for key, found in everything.items() if found["stage"] == "equivariant"]
     rows = [
         [key, name, *(own[of] for of in ("r2", "mse_standardised", "mae_standardised"))]
         for key in [*best, *(key for key, found in everything.items() if found["stage"] == "published")]
         for name, own in (everything[key]["test"]["stresses_components"] or {}).items()
     ]
-    study.table("components", ["model", "component", "R²", "MSE", "MAE"], rows)
+    study.table("components", ["model", "component", "R²", "MSE", "MAE"], rows, keys=2)
     limits = {key: found for key, found in everything.items() if found["stage"] == "limits"}
     rows = [[key, *_parts(found["test"]), found["potential part"]["stresses_r2"]] for key, found in limits.items()]
-    study.table("limits", ["model", "R² test", "normal", "shear", "MSE", "MAE", "R² potential part"], rows)
+    study.table("limits", ["model", "R² test", "normal", "shear", "MSE", "MAE", "R² potential part"], rows, keys=1)
     summary(study, everything, kinetic)
     for key in best:
         r2 = everything[key]["test"]["stresses_r2"]
@@ -193,7 +193,7 @@ def summary(study: Study, everything: Mapping[str, Any], kinetic: Sequence[Any])
             r2, _, _, mse, mae = _parts(found["test"])
             shown.append([f"{key} ({found['stage']})", *_beside(REPORTED.get(key), r2, mse, mae)])
     names = ("R²", "MSE", "MAE")
-    study.table("summary", ["total per-atom stress, test", *(f"{n}, {of}" for n in names for of in WHO)], shown)
+    study.table("summary", ["total per-atom stress, test", *(f"{n}, {of}" for n in names for of in WHO)], shown, keys=1)
 
 
 def _beside(reported: Sequence[float] | None, *ours: float) -> list[float | None]:
