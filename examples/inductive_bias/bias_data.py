@@ -10,6 +10,7 @@ from bias_models import job, place, present, small
 from common import Study
 from materials import GESE2, SIC, Material, germanium_selenide, silicon_carbide
 
+from ase_mlcalc import MLCalculator
 from ase_mlcalc.foreign import make_foreign
 from ase_mlcalc.labelling import label
 from ase_mlcalc.md import MDConfig, run_md
@@ -103,6 +104,16 @@ def more_gese2(study: Study) -> Path:
     return labelled(study, GESE2, "train-more", frames)
 
 
+def larger_gese2(study: Study) -> Path:
+    """30 test frames of 576 atoms, from runs of the same potential."""
+    start = started(study, GESE2, "start-large", lambda: doubled(study))
+    frames = sampled(
+        study, GESE2, "sample-large", start, sampler_of(study, "GeSe2/sampler"),
+        **{"sample.seeds": [9], "sample.n_structures": 30, "md.time_ps": 2.5, "md.frames_every_fs": 200},
+    )  # fmt: skip
+    return labelled(study, GESE2, "test-large", frames)
+
+
 def sampler_of(study: Study, stage: str) -> dict[str, Any]:
     """``[forces]`` of a trained potential; a quick one has learned nothing that could run, so that is the reference."""
     model = str(study.checkpoint(stage, "equivariant"))
@@ -111,14 +122,30 @@ def sampler_of(study: Study, stage: str) -> dict[str, Any]:
 
 def melted(study: Study) -> Atoms:
     """Atoms on random sites, molten at 3000 K and cooled to 1100 K by the reference."""
-    reference = GESE2.reference(study)
     atoms = germanium_selenide(small(study, 72, 12))
+    reference = GESE2.reference(study)
     atoms.calc = make_foreign(reference.calculator, reference.arguments, named=("calculator", "arguments"))
+    return cooled(study, atoms, "melt", 3000, time_ps=1.0)
+
+
+def doubled(study: Study) -> Atoms:
+    """Eight copies of that, 576 atoms, at 1800 K until they differ and cooled to 1100 K by the sampling potential."""
+    atoms = ase.io.read(present(study, GESE2, "start")) * small(study, 2, 1)
+    if study.quick:  # its potential has learned nothing that could run
+        reference = GESE2.reference(study)
+        atoms.calc = make_foreign(reference.calculator, reference.arguments, named=("calculator", "arguments"))
+    else:
+        atoms.calc = MLCalculator(study.checkpoint("GeSe2/sampler", "equivariant"))
+    return cooled(study, atoms, "melt-large", 1800, time_ps=small(study, 5.0, 0.05))
+
+
+def cooled(study: Study, atoms: Atoms, name: str, from_K: float, time_ps: float) -> Atoms:
+    """The end of molecular dynamics whose temperature falls to 1100 K."""
     blind = {name: {"use": False} for name in ("distances", "force", "energy", "temperature", "lattice")}
     melt = MDConfig(
-        temperature_K=3000, temperature_end_K=1100, timestep_fs=2, time_ps=1.0,
+        temperature_K=from_K, temperature_end_K=1100, timestep_fs=2, time_ps=time_ps,
         frames_every_fs=20, stresses_every_fs=0, monitors=blind,
     )  # fmt: skip
-    folder = place(study, GESE2, "melt")
+    folder = place(study, GESE2, name)
     run_md(atoms, melt, folder)
     return ase.io.read(next(folder.glob("*.traj")), -1)

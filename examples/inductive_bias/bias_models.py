@@ -89,18 +89,20 @@ def present(study: Study, material: Material, name: str) -> Path:
     return path
 
 
-def errors(study: Study, material: Material, stage: str, names: Sequence[str], test: Path) -> None:
-    """RMSE on training and test frames beside the published ones."""
+def errors(
+    study: Study, material: Material, stage: str, names: Sequence[str], test: Path, where: str | None = None
+) -> None:
+    """RMSE on training and test frames beside the published ones; `where` tells other test frames from the usual."""
     checkpoints = [study.checkpoint(stage, name) for name in names]
     found = {}
     for part, file, index in (("test", test, ":"), ("train", present(study, material, "train"), "::10")):
-        out = place(study, material, f"compared-{part}")
+        out = place(study, material, f"compared-{file.stem}")
         rows = compare_files(checkpoints, [file], out, index=index, batch_size=1)
         found[part] = dict(zip(names, rows, strict=True))
     kept = study.kept("errors")
     for name in names:
         test_row, train_row = found["test"][name], found["train"][name]
-        kept.setdefault(material.name, {})[name] = {
+        kept.setdefault(material.name, {})[name if where is None else f"{name}, {where}"] = {
             "energy": test_row.metrics.energy_rmse_meV_per_atom,
             "force": test_row.metrics.force_rmse_meV_per_A,
             "train energy": train_row.metrics.energy_rmse_meV_per_atom,
@@ -117,9 +119,15 @@ def errors(study: Study, material: Material, stage: str, names: Sequence[str], t
     for name, own in kept[material.name].items():
         energy, force = material.reported.get(name, (None, None))
         errors_of = [energy, own["energy"], own["train energy"], force, own["force"], own["train force"]]
-        rows.append([f"`{name}`", *errors_of, own["ms"]])
+        rows.append([titled(name), *errors_of, own["ms"]])
     study.table(f"{material.name}-errors", columns, rows, keys=1)
     summary(study)
+
+
+def titled(name: str) -> str:
+    """A model, and where it was tested, as tables show it."""
+    model, *where = name.split(", ")
+    return ", ".join([f"`{model}`", *where])
 
 
 def by_temperature(study: Study, material: Material, checkpoints: Mapping[str, Path], test: Path) -> None:
@@ -150,7 +158,7 @@ def summary(study: Study) -> None:
             energy, force = material.reported.get(name, (None, None))
             survived = lived.get(material.name, {}).get(name)
             rows.append([
-                f"{material.name}, `{name}`", energy, measured.get("energy"), force, measured.get("force"),
+                f"{material.name}, {titled(name)}", energy, measured.get("energy"), force, measured.get("force"),
                 published.get((material.name, name)),
                 None if survived is None else f"{survived['stable']} of {survived['runs']}",
             ])  # fmt: skip

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bias_data import gese2_data, labelled, large_sic, more_gese2, sampled, sampler_of, sic_data
-from bias_models import N_VALIDATION, by_temperature, further, job, models, place, present, small
+from bias_data import gese2_data, labelled, large_sic, larger_gese2, more_gese2, sampled, sampler_of, sic_data
+from bias_models import MODELS, N_VALIDATION, by_temperature, errors, further, job, models, place, present, small
 from bias_runs import pairs, runs, survival
 from common import Study, main
 from materials import GESE2, SIC
@@ -37,6 +37,16 @@ def large(study: Study) -> None:
 def long(study: Study) -> None:
     """`equivariant` of GeSe2 with two interactions and more passes: what is left of the errors?"""
     further(study, GESE2, "long", [present(study, GESE2, "train")], epochs=40, n_interactions=2)
+
+
+def box(study: Study) -> None:
+    """Errors in a box of 576 atoms, where 384 were published: do they fall as the root of the number of atoms?"""
+    test, where = larger_gese2(study), f"{small(study, 576, 12)} atoms"
+    models = {name: study.checkpoint("GeSe2/models", name) for name in MODELS}
+    errors(study, GESE2, "GeSe2/models", MODELS, test, where)
+    compared = {"equivariant-long": study.checkpoint("GeSe2/long", "equivariant-long")}
+    errors(study, GESE2, "GeSe2/long", [*compared], test, where)
+    by_temperature(study, GESE2, models | compared, test)
 
 
 def more(study: Study) -> None:
@@ -115,6 +125,7 @@ STAGES = {
     "GeSe2-study": runs(GESE2),
     "GeSe2-pairs": pairs(GESE2),
     "GeSe2-long": long,
+    "GeSe2-box": box,
     "GeSe2-more": more,
     "GeSe2-few": few,
     "GeSe2-short-range": short_range,
