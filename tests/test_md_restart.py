@@ -16,7 +16,7 @@ from ase.calculators.lj import LennardJones
 
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import ConfigError, DataError, MLCalcError
-from ase_mlcalc.md import MDConfig, Outcome, clear_run, read_results, read_trajectory, run_md
+from ase_mlcalc.md import MDConfig, Outcome, clear_run, read_results, read_thermo, read_trajectory, run_md
 from ase_mlcalc.md.ensembles import integrator
 from ase_mlcalc.md.restart import checkpoint_path, load_checkpoint
 from ase_mlcalc.model import lookup
@@ -98,7 +98,6 @@ def test_a_killed_run_goes_on_bit_by_bit(tmp_path, name):
     run_md(whole, settings, tmp_path / "whole", progress=False)
     expected = record(tmp_path / "whole")
     assert len(expected) > 15
-    assert not checkpoint_path(tmp_path / "whole", "md").exists()  # of no use any more
     for calls in (3, 21, 47):
         run_and_kill(tmp_path / "cut", settings, calls)
     atoms = argon()
@@ -218,6 +217,78 @@ def test_a_full_disk_stops_cleanly_and_the_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.undo()
     run_md(argon(), settings, tmp_path / "cut", progress=False)
     assert record(tmp_path / "cut") == record(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", sorted(INTEGRATORS.keys() - {"ramp"}))
+def test_a_longer_run_goes_on_behind_its_end_bit_by_bit(tmp_path, name):
+    whole = argon()
+    run_md(whole, config(name), tmp_path / "whole", progress=False)
+    short = run_md(argon(), config(name, time_ps=0.12), tmp_path / "grown", progress=False)
+    assert short.completed
+    assert len(record(tmp_path / "grown")) < len(record(tmp_path / "whole"))
+    run_and_kill(tmp_path / "grown", config(name), 25)  # and killed on its way
+    atoms = argon()
+    result = run_md(atoms, config(name), tmp_path / "grown", progress=False)
+    assert result.completed
+    assert result.steps_done == result.config.steps == 75
+    assert record(tmp_path / "grown") == record(tmp_path / "whole")
+    assert np.array_equal(atoms.positions, whole.positions)
+    assert run_md(argon(), config(name), tmp_path / "grown", progress=False).restarts == result.restarts
+
+
+def test_a_longer_run_has_each_row_once_wherever_the_shorter_ended(tmp_path):
+    for steps in (17, 18, 40, 75):
+        result = run_md(argon(), config("bussi", time_ps=0.004 * steps), tmp_path, progress=False)
+        rows = read_thermo(tmp_path / "thermo.csv")["md"]["step"].tolist()
+        assert rows == sorted({*range(0, steps, 2), steps})
+        frames = [frame.info["step"] for frame in read_trajectory(tmp_path / "md.traj")]
+        assert frames == sorted({*range(0, steps, 7), *range(0, steps, 30), steps})
+        assert result.time_ps == pytest.approx(0.004 * steps)
+
+
+def test_a_run_that_is_part_of_others_does_not_get_longer(tmp_path):
+    first = run_md(argon(), config("langevin"), tmp_path, name="first", progress=False)
+    assert checkpoint_path(tmp_path, "first").exists()
+    atoms = argon()
+    run_md(atoms, first.config, tmp_path, name="first", progress=False)
+    run_md(atoms, config("verlet", initial_velocities="keep"), tmp_path, name="second", progress=False)
+    assert not checkpoint_path(tmp_path, "first").exists()  # of no use any more
+    before = record_files(tmp_path)
+    with pytest.raises(ConfigError, match=r"'first' .* from md\.time_ps = 0\.3 to 0\.6: the stage 'second' started from"):
+        run_md(argon(), config("langevin", time_ps=0.6), tmp_path, name="first", progress=False)
+    checkpoint_path(tmp_path, "second").unlink()
+    with pytest.raises(ConfigError, match="last checkpoint is not there"):
+        run_md(atoms_at_the_end_of(tmp_path, first), config("verlet", initial_velocities="keep", time_ps=0.6), tmp_path,
+               name="second", progress=False)  # fmt: skip
+    assert record_files(tmp_path) == {name: text for name, text in before.items() if "checkpoint" not in name}
+
+
+def test_a_run_whose_end_is_part_of_what_it_does_does_not_get_longer(tmp_path):
+    for name, changes in (("ramp", {}), ("langevin", {"settle_within_percent": 99.0})):
+        settings = config(name, **changes)
+        run_md(argon(), settings, tmp_path / name, progress=False)
+        with pytest.raises(ConfigError, match="depends on its length"):
+            run_md(argon(), settings.model_copy(update={"time_ps": 0.6}), tmp_path / name, progress=False)
+    with pytest.raises(ConfigError, match=r"md\.time_ps \(was 0\.3, now 0\.2\)"):
+        run_md(argon(), config("ramp", time_ps=0.2), tmp_path / "ramp", progress=False)
+
+
+def test_a_run_that_failed_has_no_sequel(tmp_path):
+    hot = config("langevin", max_temperature_K=43.0)
+    ended = run_md(argon(), hot, tmp_path, progress=False)
+    assert ended.outcome is Outcome.EXPLODED
+    again = run_md(argon(), hot.model_copy(update={"time_ps": 9.0}), tmp_path, progress=False)
+    assert (again.outcome, again.steps_done) == (ended.outcome, ended.steps_done)
+
+
+def record_files(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def atoms_at_the_end_of(folder, stage):
+    atoms = argon()
+    run_md(atoms, stage.config, folder, name=stage.name, progress=False)
+    return atoms
 
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path):

@@ -158,12 +158,13 @@ def test_a_study_may_grow_and_not_change(tmp_path):
     claim(job(tmp_path, temperatures_K=[300], workers=2))
     claim(job(tmp_path, {"springs": calculator(), "more": calculator()}, temperatures_K=[600, 300], seeds=4))
     models = {"springs": calculator(), "more": calculator()}
-    grown = {"temperatures_K": [600, 300], "seeds": 4}
+    grown = {"temperatures_K": [600, 300], "seeds": 4, "md": [{"ensemble": "nve", "time_ps": 0.3, **FAST}]}
+    claim(job(tmp_path, models, **grown))
     for change, message in [
         ({"temperatures_K": [600]}, r"study.temperatures_K \(was \[600.0, 300.0\], now \[600.0\]"),
         ({"models": {"springs": calculator()}}, "study.models.more is gone"),
         ({"models": models | {"more": calculator(spring=1.0)}}, "study.models.more.calculator_arguments.spring"),
-        ({"md": [{"ensemble": "nve", "time_ps": 0.2, **FAST}]}, r"another study: md.0.time_ps \(was 0.1, now 0.2\);"),
+        ({"md": [{"ensemble": "nve", "time_ps": 0.2, **FAST}]}, r"another study: md.0.time_ps \(was 0.3, now 0.2\);"),
     ]:
         with pytest.raises(ConfigError, match=message) as error:
             claim(job(tmp_path, **({"models": models} | grown | change)))
@@ -365,6 +366,20 @@ def test_a_killed_study_goes_on_grows_and_repeats_nothing(tmp_path):
         assert files[0].read_bytes() == files[1].read_bytes()
     assert run_study(grown, progress=False).runs == summary.runs
     assert calls(log) == made, "nothing is left to be done"
+
+    longer = job(tmp_path, {"springs": calculator(log=str(log))}, [md[0] | {"time_ps": 0.6}], seeds=3)
+    assert {run.status for run in summarize(longer, plan(longer)).runs} == {"unfinished"}
+    assert [(run.status, run.time_ps) for run in run_study(longer, progress=False).runs] == [("stable", 0.6)] * 3
+    assert calls(log) - made <= 3 * (plan(longer)[0].steps - steps + 10), "only what is new"
+
+
+def test_a_study_with_a_ramp_does_not_get_longer(tmp_path):
+    ramp = {"ensemble": "nvt", "temperature_end_K": 600, **FAST}
+    study = job(tmp_path, md=[ramp | {"time_ps": 0.1}])
+    study.study.output.mkdir()
+    claim(study)
+    with pytest.raises(ConfigError, match=r"md.0.time_ps \(was 0.1, now 0.2\)"):
+        claim(job(tmp_path, md=[ramp | {"time_ps": 0.2}]))
 
 
 @pytest.mark.slow

@@ -163,7 +163,7 @@ def earlier_stage(folder: Path, name: str) -> RunResult | None:
 
 
 def refuse_another_run(earlier: RunResult, config: MDConfig, identity: dict[str, Any]) -> None:
-    """Make sure that a stage in a folder is the one that is asked for.
+    """Make sure that a stage in a folder is the one that is asked for, or the beginning of it.
 
     Raises
     ------
@@ -172,11 +172,43 @@ def refuse_another_run(earlier: RunResult, config: MDConfig, identity: dict[str,
     """
     before = {"md": earlier.config.model_dump(mode="json"), **earlier.identity}
     changes = changed_keys(before, {"md": config.model_dump(mode="json"), **identity})
+    if is_longer(config, earlier.config):
+        changes = [change for change in changes if not change.startswith("md.time_ps ")]
     if changes:
         raise ConfigError(
             f"{earlier.folder} already holds a stage {earlier.name!r} that is another run: {'; '.join(changes)}; "
             "choose another folder or name, or remove the earlier run"
         )
+
+
+def is_longer(config: MDConfig, before: MDConfig) -> bool:
+    """Whether a stage is asked for that goes on behind the end of an earlier one."""
+    return config.time_ps > before.time_ps and config.steps > before.steps
+
+
+def can_be_longer(config: MDConfig) -> bool:
+    """Whether what a stage does until its end does not depend on where that is."""
+    return config.temperature_end_K is None and config.settle_within_percent is None
+
+
+def refuse_to_go_on(earlier: RunResult, config: MDConfig, *, at_its_end: bool) -> None:
+    """Make sure that a stage can be made longer than it was; `at_its_end`: the state that it ended in is kept.
+
+    Raises
+    ------
+    ConfigError
+        It cannot, and why.
+    """
+    longer = f"{earlier.name!r} in {earlier.folder} cannot go on from md.time_ps = {earlier.config.time_ps:g} to "
+    longer += f"{config.time_ps:g}"
+    stages = [stage.name for stage in read_results(earlier.folder)]
+    if stages[-1] != earlier.name:
+        raise ConfigError(f"{longer}: the stage {stages[-1]!r} started from its end; choose another folder")
+    if not can_be_longer(config):
+        key = "temperature_end_K" if config.temperature_end_K is not None else "settle_within_percent"
+        raise ConfigError(f"{longer}: with md.{key} what it does depends on its length; choose another folder")
+    if not at_its_end:
+        raise ConfigError(f"{longer}: its last checkpoint is not there; choose another folder")
 
 
 def clear_run(folder: Path) -> None:

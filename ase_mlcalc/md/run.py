@@ -25,7 +25,18 @@ from ase_mlcalc.md.progress import Update, ns_per_day, progress_bar
 from ase_mlcalc.md.provenance import Provenance, identify_calculator, identify_structure, provenance
 from ase_mlcalc.md.recorder import Recorder
 from ase_mlcalc.md.restart import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
-from ase_mlcalc.md.result import UNFINISHED, Event, RunResult, earlier_stage, refuse_another_run, save_result
+from ase_mlcalc.md.result import (
+    UNFINISHED,
+    Event,
+    RunResult,
+    can_be_longer,
+    earlier_stage,
+    is_longer,
+    read_results,
+    refuse_another_run,
+    refuse_to_go_on,
+    save_result,
+)
 from ase_mlcalc.md.start import check_start, doubts
 from ase_mlcalc.md.thermo import THERMO_FILE, measure, read_thermo
 from ase_mlcalc.md.velocities import degrees_of_freedom, temperature_K
@@ -72,7 +83,8 @@ def run_md(
     it.  Several stages can be written to one folder under different names.
 
     The same call continues a run that was killed, from its last checkpoint and, on the same machine, bit for bit as if
-    it had not been; and it returns the result of one that has ended.  `atoms` is given as at the very start each time.
+    it had not been; and it returns the result of one that has ended.  A longer ``time_ps`` goes on behind the end of
+    one that completed.  `atoms` is given as at the very start each time.
 
     Parameters
     ----------
@@ -160,12 +172,20 @@ def md_steps(
         identity["engine"] = engine.name
     if earlier is not None:
         refuse_another_run(earlier, config, identity)
-        if earlier.outcome not in UNFINISHED:
+        longer = is_longer(config, earlier.config)
+        if earlier.outcome not in UNFINISHED and not (longer and earlier.completed):
             _go_to_the_end(atoms, earlier)
             return earlier
+        if longer:
+            there = not earlier.completed or checkpoint_path(folder, name).exists()
+            refuse_to_go_on(earlier, config, at_its_end=there)
+            earlier = earlier.model_copy(update={"config": config})
     make_folder(folder)
     with exclusive(folder):
         remove_leftovers(folder)
+        if earlier is None:
+            for before in read_results(folder):  # whose ends are no ends any more
+                checkpoint_path(folder, before.name).unlink(missing_ok=True)
         stage = Stage(atoms, config, folder, name, tuple(reference), engine)
         announced = earlier or _announced(atoms, config, folder, name, identity, provenance(source, engine.packages))
         return (yield from stage.run(announced, progress=progress))
@@ -207,7 +227,8 @@ class Stage:
     """A stage at work: from its first step, or from a checkpoint, to its end.
 
     A checkpoint is made before a step is recorded, and the calculator is reset there, so that a run that goes on from
-    the checkpoint and the run that made it do the same from then on.
+    the checkpoint and the run that made it do the same from then on.  The last one stays, for a run that is to be
+    longer.
     """
 
     def __init__(
@@ -270,7 +291,8 @@ class Stage:
             raise MLCalcError(f"{self.name}: {Outcome.DISK_FULL.value} ({self.folder}, step {self.step})") from error
         if ended.outcome is Outcome.INTERRUPTED:
             raise KeyboardInterrupt
-        self.checkpoint_path.unlink(missing_ok=True)
+        if not (result.completed and can_be_longer(self.config)):
+            self.checkpoint_path.unlink(missing_ok=True)
         return result
 
     def _run_to_the_end(self, *, progress: bool) -> Generator["Stage", None, _Ended]:
@@ -300,6 +322,8 @@ class Stage:
             if self.step % self.checkpoint_every == 0 and self.step > self.first:
                 self._save(recorder)
                 self.atoms.calc.reset()
+            elif self.step == self.config.steps > self.first:
+                self._save(recorder)
             temperature = self._check_motion()
             last = self.step == self.config.steps or self._settled(temperature)
             self._record(recorder, temperature, last=last)

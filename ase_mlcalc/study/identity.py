@@ -1,7 +1,7 @@
 """What a study is, kept in its folder: the same command goes on with it, another one is refused.
 
-A study may grow: further models, structures, temperatures, time steps and seeds add runs.  Whatever would change a run
-that is already there, or take one out, is refused.
+A study may grow: further models, structures, temperatures, time steps and seeds add runs, and a longer last stage
+lets all of them go on.  Whatever else would change a run that is already there, or take one out, is refused.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from ase_mlcalc.config import changed_keys
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.identities import JOB_FILE, contents, in_words, read_identity, write_identity
+from ase_mlcalc.md.result import can_be_longer
 from ase_mlcalc.study.config import StudyJob
 
 _GROWING = ("temperatures_K", "timesteps_fs", "seeds")
@@ -50,7 +51,8 @@ def claim(job: StudyJob) -> dict[str, Any]:
     new = identity(job)
     old = read_identity(path)
     if old is not None:
-        changes = _not_grown(old["study"], new["study"]) + changed_keys(_stages(old), _stages(new))
+        grown = new if can_be_longer(job.md[-1]) else old
+        changes = _not_grown(old["study"], new["study"]) + changed_keys(_stages(old, grown), _stages(new))
         if changes:
             raise ConfigError(
                 f"{job.study.output} holds another study: {'; '.join(in_words(each) for each in changes)}; undo the "
@@ -61,9 +63,11 @@ def claim(job: StudyJob) -> dict[str, Any]:
     return new
 
 
-def _stages(identity: dict[str, Any]) -> dict[str, Any]:
-    """Stages by their position, so that what differs is named key by key."""
-    return {f"md.{position}": stage for position, stage in enumerate(identity["md"])}
+def _stages(identity: dict[str, Any], grown: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Stages by their position, so that what differs is named key by key; the last as long as in `grown`, if longer."""
+    *others, last = identity["md"]
+    longer = max(last["time_ps"], (grown or identity)["md"][-1]["time_ps"])
+    return {f"md.{position}": stage for position, stage in enumerate([*others, last | {"time_ps": longer}])}
 
 
 def _not_grown(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -73,7 +73,12 @@ def is_over(run: PlannedRun, folder: Path) -> bool:
     result = latest_stage(run, folder)
     if result is None or result.outcome in UNFINISHED:
         return False
-    return not result.completed or result.name == run.production
+    return not result.completed or _is_whole(run, result)
+
+
+def _is_whole(run: PlannedRun, result: RunResult) -> bool:
+    """Production, and as long as it is to be."""
+    return result.name == run.production and result.config.steps >= run.job.md[-1].steps
 
 
 def read_error(folder: Path) -> str | None:
@@ -88,7 +93,7 @@ def _status(run: PlannedRun, result: RunResult | None, error: str | None) -> Sta
     if result is None:
         return "waiting"
     if result.completed:
-        return "stable" if result.name == run.production else "unfinished"
+        return "stable" if _is_whole(run, result) else "unfinished"
     return "unfinished" if result.outcome in UNFINISHED else "failed"
 
 
