@@ -254,7 +254,9 @@ def test_a_run_that_is_part_of_others_does_not_get_longer(tmp_path):
     run_md(atoms, config("verlet", initial_velocities="keep"), tmp_path, name="second", progress=False)
     assert not checkpoint_path(tmp_path, "first").exists()  # of no use any more
     before = record_files(tmp_path)
-    with pytest.raises(ConfigError, match=r"'first' .* from md\.time_ps = 0\.3 to 0\.6: the stage 'second' started from"):
+    with pytest.raises(
+        ConfigError, match=r"'first' .* from md\.time_ps = 0\.3 to 0\.6: the stage 'second' started from"
+    ):
         run_md(argon(), config("langevin", time_ps=0.6), tmp_path, name="first", progress=False)
     checkpoint_path(tmp_path, "second").unlink()
     with pytest.raises(ConfigError, match="last checkpoint is not there"):

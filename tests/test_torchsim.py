@@ -374,6 +374,25 @@ def test_killed_runs_go_on_bit_by_bit(tmp_path, model_file, monkeypatch):
         assert record(tmp_path / "whole" / f"run{k}") == record(tmp_path / "killed" / f"run{k}")
 
 
+def test_longer_runs_go_on_behind_their_end_bit_by_bit(tmp_path, model_file):
+    """The last stage of those that completed; one that failed stays as it is."""
+    structures = [argon(tmp_path), hot_argon(tmp_path), argon(tmp_path, 1)]
+    first, last = LANGEVIN | {"max_temperature_K": 600.0}, NVE | {"checkpoint_every_fs": 60.0}
+
+    def made(folder, **changes):
+        return run_jobs(jobs(tmp_path / folder, model_file, structures, [first, last | changes]), calculator)
+
+    calculator = MLCalculator(model_file)
+    whole = made("whole")
+    short = made("grown", time_ps=0.12)
+    assert [each[-1].outcome for each in short] == [each[-1].outcome for each in whole]
+    assert short[0][-1].steps_done < whole[0][-1].steps_done
+    grown = made("grown")
+    assert [each[-1].steps_done for each in grown] == [each[-1].steps_done for each in whole]
+    for k in range(3):
+        assert record(tmp_path / "whole" / f"run{k}") == record(tmp_path / "grown" / f"run{k}")
+
+
 def test_what_it_cannot_do_is_told_run_by_run(tmp_path, model_file):
     atoms = ase.io.read(argon(tmp_path))
     atoms.set_constraint(FixAtoms([0]))
