@@ -1,6 +1,6 @@
 """Molecular dynamics at constant energy: temperatures and forces in time, heating rates, and where heat comes from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,11 @@ from common import Cell, Study
 
 from ase_mlcalc import MLCalculator
 from ase_mlcalc.analysis import TrajectoryFile, spurious_heat
-from ase_mlcalc.md.thermo import read_thermo
+from ase_mlcalc.md.thermo import Series, read_thermo
 from ase_mlcalc.plots import COLORS, new_axes, new_figure, save
 from ase_mlcalc.study import GroupSummary, StudyJob, StudySummary, run_study
 
-TEMPERATURES_K = (100.0, 200.0, 300.0)
+BEGINNING_PS, SMOOTHED_PS = 0.2, 0.1
 HEATING_COLUMNS = (
     "molecule",
     "model",
@@ -67,37 +67,54 @@ def heat(study: Study, molecule: str, start: Path, sources: Mapping[str, Path]) 
 
 
 def draw(path: Path, folder: Path, summary: StudySummary) -> None:
-    """Temperature above and mean force below, in time; a column for each temperature, a line for each seed."""
+    """Above how the temperature changes in time, a thin line for each seed and their mean; below mean forces of one."""
     temperatures = summary.temperatures_K
     figure = new_figure(3.4 * len(temperatures), 5.6)
     for column, temperature in enumerate(temperatures):
         above = new_axes(figure, 2, len(temperatures), column)
         below = new_axes(figure, 2, len(temperatures), len(temperatures) + column, sharex=above)
         for model, color in zip(summary.models, COLORS, strict=False):
-            runs = [run for run in summary.runs if (run.model, run.temperature_K) == (model, temperature)]
-            for number, run in enumerate(runs):
-                if run.stage != "nve":
-                    continue  # it failed before
-                thermo = read_thermo(folder / run.folder / "thermo.csv")["nve"]
-                label = model if number == 0 else None
-                above.plot(thermo["time_ps"], _smooth(thermo["temperature_K"]), color=color, lw=0.8, label=label)
-                if number == 0:
-                    frames = list(TrajectoryFile(folder / run.folder / "nve.traj"))
-                    times = [frame.info["time_ps"] for frame in frames]
-                    below.plot(times, [np.abs(frame.get_forces()).mean() for frame in frames], color=color, lw=0.8)
-        above.axhline(temperature, color="black", lw=0.6, ls=":")
+            runs = [
+                run
+                for run in summary.runs
+                if (run.model, run.temperature_K) == (model, temperature) and run.stage == "nve"  # others failed before
+            ]
+            traces = [_change(read_thermo(folder / run.folder / "thermo.csv")["nve"]) for run in runs]
+            for times, changes in traces:
+                above.plot(times, changes, color=color, lw=0.5, alpha=0.3)
+            if traces:
+                times, means = _mean(traces)
+                above.plot(times, means, color=color, lw=1.8, label=model)
+                frames = list(TrajectoryFile(folder / runs[0].folder / "nve.traj"))
+                forces = np.array([np.abs(frame.get_forces()).mean() for frame in frames])
+                times = np.array([frame.info["time_ps"] for frame in frames])
+                below.plot(times, _smooth(forces, times), color=color, lw=0.8)
+        above.axhline(0.0, color="black", lw=0.6, ls=":")
         above.set_title(f"{temperature:g} K", fontsize=10)
         below.set_xlabel("time at constant energy / ps")
         if column == 0:
-            above.set_ylabel("temperature / K, over 0.1 ps")
+            above.set_ylabel("change of temperature / K")
             below.set_ylabel("mean |force component| / eV/Å")
-            above.legend(frameon=False, fontsize=8)
+            handles, labels = above.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
     save(figure, path)
 
 
-def _smooth(values: np.ndarray, width: int = 20) -> np.ndarray:
-    """Running mean over 20 rows, 0.1 ps: kinetic and potential energy are exchanged faster than that."""
-    width = min(width, len(values))
+def _change(thermo: Series) -> tuple[np.ndarray, np.ndarray]:
+    """Times and by how much the temperature is above its mean over the first 0.2 ps."""
+    times, values = thermo["time_ps"], thermo["temperature_K"]
+    return times, _smooth(values, times) - values[times <= BEGINNING_PS].mean()
+
+
+def _mean(traces: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """As long as all of them last."""
+    shortest = min(len(times) for times, _ in traces)
+    return traces[0][0][:shortest], np.mean([changes[:shortest] for _, changes in traces], axis=0)
+
+
+def _smooth(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Running mean over 0.1 ps: kinetic and potential energy are exchanged faster than that."""
+    width = max(1, min(len(values), round(SMOOTHED_PS / max(times[-1] - times[0], 1e-9) * (len(times) - 1))))
     means: np.ndarray = np.convolve(values, np.ones(width) / width, mode="same")
     ends = np.convolve(np.ones_like(values), np.ones(width) / width, mode="same")
     return means / ends
