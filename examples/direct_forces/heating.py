@@ -130,7 +130,7 @@ def explain(study: Study, molecule: str, start: Path, sources: Mapping[str, Path
     for model, source in sources.items():
         if model == "equivariant":
             continue
-        calculator = MLCalculator(source)
+        calculator = MLCalculator(source, compile=None if study.quick else True)
         for temperature in summary.temperatures_K:
             runs = [run for run in summary.runs if run.temperature_K == temperature and run.status == "stable"]
             files = [TrajectoryFile(folder / run.folder / "nve.traj") for run in runs]
