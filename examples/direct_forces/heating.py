@@ -130,7 +130,8 @@ def explain(study: Study, molecule: str, start: Path, sources: Mapping[str, Path
     for model, source in sources.items():
         if model == "equivariant":
             continue
-        calculator = MLCalculator(source, compile=None if study.quick else True)
+        can_compile = not study.quick and model != "tensor_field"
+        calculator = MLCalculator(source, compile=True if can_compile else None)
         for temperature in summary.temperatures_K:
             runs = [run for run in summary.runs if run.temperature_K == temperature and run.status == "stable"]
             files = [TrajectoryFile(folder / run.folder / "nve.traj") for run in runs]
