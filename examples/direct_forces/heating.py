@@ -4,18 +4,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
-from ase import units
+from ase import Atoms, units
 from common import Cell, Study
 
 from ase_mlcalc import MLCalculator
 from ase_mlcalc.analysis import TrajectoryFile, spurious_heat
-from ase_mlcalc.errors import DataError
 from ase_mlcalc.md.thermo import Series, read_thermo
 from ase_mlcalc.plots import COLORS, new_axes, new_figure, save
-from ase_mlcalc.study import StudyJob, StudySummary, read_study, run_study
+from ase_mlcalc.study import StudyJob, StudySummary, run_study
 
 BEGINNING_PS, SMOOTHED_PS = 0.2, 0.1
+STARTS_PER_RUN = 4
+"""Frames of a trajectory of 4 ps, a picosecond apart, that a direct model goes on from."""
 HEATING_COLUMNS = (
     "molecule",
     "model",
@@ -123,49 +125,73 @@ def _smooth(values: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def explain(study: Study, molecule: str, start: Path, sources: Mapping[str, Path]) -> list[list[Cell]]:
-    """Expected heat of each model along trajectories of `equivariant`, beside what it gained along its own."""
+    """Expected heat of each model along trajectories of `equivariant`, beside what it gains when it goes on from them.
+
+    Those are canonical starts, as the expectation presumes.
+    """
     folder = study.out / "work" / molecule
     reference = {"equivariant": sources["equivariant"]}
     summary = _run(study, folder, start, reference, **{"md.frames_every_fs": 1.0, "md.time_ps": 4.0})
+    others = {model: source for model, source in sources.items() if model != "equivariant"}
     judge = MLCalculator(sources["equivariant"])
     rows: list[list[Cell]] = []
-    for model, source in sources.items():
-        if model == "equivariant":
+    for temperature in summary.temperatures_K:
+        runs = [run for run in summary.runs if run.temperature_K == temperature and run.status == "stable"]
+        files = [TrajectoryFile(folder / run.folder / "nve.traj") for run in runs]
+        if not files:
             continue
-        can_compile = not study.quick and model != "tensor_field"
-        calculator = MLCalculator(source, compile=True if can_compile else None)
-        for temperature in summary.temperatures_K:
-            runs = [run for run in summary.runs if run.temperature_K == temperature and run.status == "stable"]
-            files = [TrajectoryFile(folder / run.folder / "nve.traj") for run in runs]
-            if not files:
-                continue
-            found = spurious_heat(files, calculator, temperature)
-            degrees = 3 * (runs[0].n_atoms or 0) - 6
-            gained = _gained(study.out / "md" / molecule, model, temperature, judge, degrees)
+        degrees = 3 * (runs[0].n_atoms or 0) - 6
+        gained = _gained(study, folder, files, temperature, others, judge)
+        for model, source in others.items():
+            can_compile = not study.quick and model != "tensor_field"
+            found = spurious_heat(files, MLCalculator(source, compile=True if can_compile else None), temperature)
+            rates = np.array(gained[model]) / (degrees * units.kB)
+            own = (
+                (float(rates.mean()), float(rates.std(ddof=1)) / len(rates) ** 0.5) if len(rates) > 1 else (None, None)
+            )
             expected = found.rate_K_per_ps(degrees)
-            rows.append([molecule, f"`{model}`", temperature, 1000 * found.force_error_rms, *expected, *gained])
+            rows.append([molecule, f"`{model}`", temperature, 1000 * found.force_error_rms, *expected, *own])
     return rows
 
 
 def _gained(
-    folder: Path, model: str, temperature: float, judge: MLCalculator, degrees: int
-) -> tuple[float | None, float | None]:
-    """Mean slope of the energy that `judge` sees along the runs of a model, as a temperature, and its standard error.
+    study: Study,
+    folder: Path,
+    files: Sequence[TrajectoryFile],
+    temperature: float,
+    sources: Mapping[str, Path],
+    judge: MLCalculator,
+) -> dict[str, list[float]]:
+    """Runs of models from frames of others: slopes of the energy that `judge` sees, eV/ps.
 
     That energy changes by the work of the errors and by nothing else, so that it tells far smaller rates than the
     temperature does.
     """
-    try:
-        runs = [run for run in read_study(folder).runs if (run.model, run.temperature_K) == (model, temperature)]
-    except DataError:  # the stage md has not been made
-        runs = []
-    slopes = []
-    for run in runs:
+    path = folder / f"starts-{temperature:g}K.extxyz"
+    if not path.exists():
+        ase.io.write(path, [frame for file in files for frame in _spread(list(file))])
+    starts = {f"start{k}": {"file": str(path), "index": k} for k in range(STARTS_PER_RUN * len(files))}
+    changes: dict[str, Any] = {
+        "study.temperatures_K": [temperature],
+        "study.seeds": 1,
+        "study.equilibration": "none",
+        "study.structures": starts,
+        "md.initial_velocities": "keep",
+        "md.frames_every_fs": 20.0,
+    }
+    own = folder / f"own-{temperature:g}K"
+    slopes: dict[str, list[float]] = {model: [] for model in sources}
+    for run in _run(study, own, path, sources, **changes).runs:
         if run.status == "stable":
-            frames = list(TrajectoryFile(folder / run.folder / "nve.traj"))
+            frames = list(TrajectoryFile(own / run.folder / "nve.traj"))
             energies = [judge.get_property("energy", frame) + frame.get_kinetic_energy() for frame in frames]
-            times = [frame.info["time_ps"] for frame in frames]
-            slopes.append(float(np.polyfit(times, energies, 1)[0]) / (degrees * units.kB))
-    if len(slopes) < 2:
-        return (slopes[0] if slopes else None), None
-    return float(np.mean(slopes)), float(np.std(slopes, ddof=1)) / len(slopes) ** 0.5
+            slopes[run.model].append(float(np.polyfit([frame.info["time_ps"] for frame in frames], energies, 1)[0]))
+    return slopes
+
+
+def _spread(frames: Sequence[Atoms]) -> list[Atoms]:
+    """Frames at equal distances, with velocities and without results."""
+    chosen = [frames[k * len(frames) // STARTS_PER_RUN].copy() for k in range(STARTS_PER_RUN)]
+    for atoms in chosen:
+        atoms.info.clear()
+    return chosen
