@@ -209,7 +209,7 @@ def test_water_stress(study):
     assert not left_out
     rows = {row["model"]: row for row in table(folder, "models")}
     assert {"kinetic part alone", "mlp (published)", "potential-part (equivariant)"} < set(rows)
-    assert 0 < rows["kinetic part alone"]["R² test"] < 1
+    assert -0.5 < rows["kinetic part alone"]["R² test"] < 1  # of a few frames: the means are those of others
     assert all(row["MSE"] == pytest.approx(1 - row["R² test"]) for row in rows.values())
     named = {row["definition"] for row in table(folder, "definitions") if row["model of the energy"] == "equivariant"}
     assert named == {"edge", "center", "other", "site", "heat"}

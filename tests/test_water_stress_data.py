@@ -79,8 +79,9 @@ def test_units_and_signs(folder):
     expansion = np.eye(3) * step
     slope = (energy(expansion, 0) - energy(-expansion, 0)) / (2 * step)
     trace = stored[1][:3].sum() * atoms.get_volume()
+    parts = np.abs(atoms.get_stresses()[:, :3].sum(axis=1)).sum() * atoms.get_volume()
     assert abs(trace) > 0.5
-    assert slope == pytest.approx(trace, rel=2e-2)
+    assert slope == pytest.approx(trace, abs=5e-3 * parts)  # which cancel, the errors of the mesh do not
 
 
 def test_goes_on_after_a_kill(folder, tmp_path):
