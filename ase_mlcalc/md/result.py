@@ -171,9 +171,9 @@ def refuse_another_run(earlier: RunResult, config: MDConfig, identity: dict[str,
         It differs; the message says in what.
     """
     before = {"md": earlier.config.model_dump(mode="json"), **earlier.identity}
-    changes = changed_keys(before, {"md": config.model_dump(mode="json"), **identity})
     if is_longer(config, earlier.config):
-        changes = [change for change in changes if not change.startswith("md.time_ps ")]
+        before["md"]["time_ps"] = config.time_ps
+    changes = changed_keys(before, {"md": config.model_dump(mode="json"), **identity})
     if changes:
         raise ConfigError(
             f"{earlier.folder} already holds a stage {earlier.name!r} that is another run: {'; '.join(changes)}; "
