@@ -1,7 +1,9 @@
 """Writing files so that a kill or a full disk never leaves half of one behind."""
 
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +45,32 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until the block is over: for writing by libraries that are not made to stop half-way.
+
+    In the midst of a file numpy and zipfile turn a `KeyboardInterrupt` into other exceptions.  Other threads than the
+    main one get no interrupts.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:  # None: set by other than Python
+        yield
+        return
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def make_folder(folder: Path) -> None:

@@ -1,12 +1,14 @@
 """Files are complete or absent."""
 
 import os
+import signal
 import stat
+import threading
 
 import pytest
 
 from ase_mlcalc.errors import MLCalcError
-from ase_mlcalc.files import atomic_path, write_text
+from ase_mlcalc.files import atomic_path, uninterrupted, write_text
 
 
 def names(folder):
@@ -63,3 +65,32 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(MLCalcError, match="cannot write"):
         write_text(tmp_path / "file" / "a.txt", "text")
+
+
+def test_an_interrupt_waits_for_the_end_of_what_must_not_be_cut():
+    done = []
+
+    def work():
+        with uninterrupted():
+            with uninterrupted():
+                signal.raise_signal(signal.SIGINT)
+                done.append("inner")
+            done.append("outer")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["inner", "outer"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_threads_have_nothing_to_wait_for():
+    done = []
+
+    def work():
+        with uninterrupted():
+            done.append(1)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [1]

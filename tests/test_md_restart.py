@@ -13,6 +13,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.io import ulm
 
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import ConfigError, DataError, MLCalcError
@@ -193,6 +194,29 @@ def test_ctrl_c_and_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_md(atoms, settings, tmp_path / "cut", progress=False)
     assert read_results(tmp_path / "cut")[0].outcome is Outcome.INTERRUPTED
+    run_md(argon(), settings, tmp_path / "cut", progress=False)
+    assert record(tmp_path / "cut") == record(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("n", [1, 12, 20, 21])  # at the start and in the midst of later frames
+def test_ctrl_c_in_the_midst_of_writing_waits_for_its_end(tmp_path, monkeypatch, n):
+    settings = config("bussi")
+    run_md(argon(), settings, tmp_path / "whole", progress=False)
+    fill, calls = ulm.Writer.fill, []
+
+    def interrupted(self, array):
+        calls.append(1)
+        if len(calls) == n:
+            signal.raise_signal(signal.SIGINT)
+        fill(self, array)
+
+    monkeypatch.setattr(ulm.Writer, "fill", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_md(argon(), settings, tmp_path / "cut", progress=False)
+    assert read_results(tmp_path / "cut")[0].outcome is Outcome.INTERRUPTED
+    monkeypatch.undo()
+    frames = [frame.info["step"] for frame in read_trajectory(tmp_path / "cut" / "md.traj")]
+    assert frames == sorted(set(frames))
     run_md(argon(), settings, tmp_path / "cut", progress=False)
     assert record(tmp_path / "cut") == record(tmp_path / "whole")
 

@@ -352,7 +352,7 @@ def test_a_killed_study_goes_on_grows_and_repeats_nothing(tmp_path):
     grown = job(tmp_path, {"springs": calculator(log=str(log))}, md, seeds=3)
     summary = run_study(grown, progress=False)
 
-    assert [run.status for run in summary.runs] == ["stable"] * 3
+    assert [(run.status, run.error) for run in summary.runs] == [("stable", None)] * 3
     assert (folders[0] / "result.json").read_bytes() == first
     restarts = [read_results(study.study.output / run.folder)[0].restarts for run in plan(grown)]
     assert restarts == [0, 1, 0]

@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 
 from ase_mlcalc.errors import DataError
-from ase_mlcalc.files import atomic_path
+from ase_mlcalc.files import atomic_path, uninterrupted
 
 
 class FrameFile:
@@ -71,7 +71,8 @@ def keep_frames(path: Path, n_frames: int) -> None:
         return
     with atomic_path(path) as shorter, TrajectoryWriter(str(shorter), "w") as writer:
         for frame in islice(read_trajectory(path), n_frames):
-            writer.write(frame)
+            with uninterrupted():
+                writer.write(frame)
 
 
 def _n_frames(path: Path) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import MLCalcError, NumericalError, StructureError
-from ase_mlcalc.files import exclusive, make_folder, remove_leftovers
+from ase_mlcalc.files import exclusive, make_folder, remove_leftovers, uninterrupted
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.drift import energy_drift, fit_slope
 from ase_mlcalc.md.engines import ASE, Engine
@@ -318,19 +318,20 @@ class Stage:
         """Look and record until the end; every quantity here is already in the calculator's cache."""
         if not self.resumed:
             self._save(recorder)
-        while True:
-            if self.step % self.checkpoint_every == 0 and self.step > self.first:
-                self._save(recorder)
-                self.atoms.calc.reset()
-            elif self.step == self.config.steps > self.first:
-                self._save(recorder)
-            temperature = self._check_motion()
-            last = self.step == self.config.steps or self._settled(temperature)
-            self._record(recorder, temperature, last=last)
-            update(self.step, temperature)
-            if last:
-                return
-            yield self
+        last = False
+        while not last:
+            with uninterrupted():
+                if self.step % self.checkpoint_every == 0 and self.step > self.first:
+                    self._save(recorder)
+                    self.atoms.calc.reset()
+                elif self.step == self.config.steps > self.first:
+                    self._save(recorder)
+                temperature = self._check_motion()
+                last = self.step == self.config.steps or self._settled(temperature)
+                self._record(recorder, temperature, last=last)
+                update(self.step, temperature)
+            if not last:
+                yield self
 
     def advance(self) -> None:
         """Make a step by the integrator of this stage alone."""
