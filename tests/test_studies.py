@@ -196,6 +196,9 @@ def test_trainings_with_jobs_of_their_own(monkeypatch, tmp_path):
     assert (second.status, second.error) == ("failed", "no")
     run_trainings(jobs, tmp_path, workers=1, progress=False)
     assert [job.output.name for job in done] == ["equivariant", "schnet", "schnet"]  # only what failed again
+    longer = jobs[0].model_copy(update={"train": jobs[0].train.model_copy(update={"max_epochs": 2})})
+    with pytest.raises(ConfigError, match=r"equivariant holds .* train.max_epochs \(was 1, now 2\)"):
+        run_trainings([longer], tmp_path, workers=1, progress=False)
     with pytest.raises(ConfigError, match="not below"):
         run_trainings(jobs, tmp_path / "equivariant", workers=1, progress=False)
     with pytest.raises(ConfigError, match="own"):

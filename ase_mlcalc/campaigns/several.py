@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ase_mlcalc.campaigns.config import CampaignTable
-from ase_mlcalc.campaigns.trainings import Trained, Training, look_at, make
+from ase_mlcalc.campaigns.trainings import Trained, Training, is_trained, look_at, make
+from ase_mlcalc.config import changed_keys
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.files import exclusive, make_folder
+from ase_mlcalc.identities import JOB_FILE, read_identity, write_identity
 from ase_mlcalc.training.config import TrainJob
+from ase_mlcalc.training.state import identity
 from ase_mlcalc.workers import Executor, workers_lock
 
 
@@ -48,7 +51,8 @@ def run_trainings(
     Raises
     ------
     ConfigError
-        Outputs elsewhere, or twice the same; another process is at work in the folder.
+        Outputs elsewhere, or twice the same; one holds a training that is over and had another configuration; another
+        process is at work in the folder.
     MLCalcError
         Worker processes cannot be started.
     """
@@ -60,6 +64,8 @@ def run_trainings(
     make_folder(folder)
     table = CampaignTable(workers=workers, threads=threads)
     with exclusive(folder), workers_lock(folder) as lock:
+        for job in jobs:
+            _claim(job)
         for _ in make(trainings, len(trainings), table, folder, lock, executor=executor, shown=progress):
             pass
     return [look_at(training) for training in trainings]
@@ -70,3 +76,19 @@ def _name(job: TrainJob, folder: Path) -> str:
     if not inside:
         raise ConfigError(f"output = {job.output} is not below {folder}; give each training a folder in there")
     return job.output.relative_to(folder).as_posix()
+
+
+def _claim(job: TrainJob) -> None:
+    """Note what a training is in its folder; refuse one that is over and was another.
+
+    One that is not over looks itself at what it goes on with.
+    """
+    path, new = job.output / JOB_FILE, identity(job)
+    old = read_identity(path) or new
+    if is_trained(job) and (changes := changed_keys(old, new)):
+        raise ConfigError(
+            f"{job.output} holds a training with another configuration: {'; '.join(changes)}; undo the change, remove "
+            "that folder or choose another"
+        )
+    make_folder(job.output)
+    write_identity(path, new)

@@ -67,7 +67,7 @@ class TrainingState:
         """Replace the state file."""
         contents = {
             "format_version": FORMAT_VERSION,
-            "job": _identity(job),
+            "job": json.dumps(identity(job)),
             "fingerprint": fingerprint.data,
             "start": fingerprint.start,
             "model": self.model.state_dict(),
@@ -119,7 +119,7 @@ def read(job: TrainJob, fingerprint: Fingerprint) -> dict[str, Any] | None:
         raise CheckpointError(
             f"{path} has format {version}, this version reads {FORMAT_VERSION}; train in another folder"
         )
-    changes = changed_keys(saved, json.loads(_identity(job)))
+    changes = changed_keys(saved, identity(job))
     if changes:
         raise ConfigError(
             f"{job.output} holds a run with another configuration: {'; '.join(changes)}; "
@@ -144,11 +144,11 @@ def _base(job: TrainJob) -> str:
     return "" if base is None or base.model is None else f", or the model {base.model} that they are taken relative to,"
 
 
-def _identity(job: TrainJob) -> str:
+def identity(job: TrainJob) -> dict[str, Any]:
     """What makes a run this run: all of its configuration but where it and the weights it starts from are stored.
 
     Files of test structures can be added to a run that is finished.
     """
-    return job.model_dump_json(
-        exclude={"output": True, "data": {"test": True, "base": {"model"}}, "train": {"start_from"}}
+    return job.model_dump(
+        mode="json", exclude={"output": True, "data": {"test": True, "base": {"model"}}, "train": {"start_from"}}
     )

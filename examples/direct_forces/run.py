@@ -114,7 +114,7 @@ def accuracy(study: Study) -> None:
         study.table("accuracy", [*heads, *(f"core-hours, `{name}`" for name in MODELS)], rows, keys=1)
         heads = ["minutes of training", "direct, thesis (K80)", "SchNet, thesis (K80)", "`tensor_field`", "`schnet`"]
         study.table("training", [*heads, "ratio", "to a force MAE of / kcal/mol/Å"], times, keys=1)
-        study.keep("accuracy", {row[0]: row[1:6] for row in rows})
+        study.keep("accuracy", study.kept("accuracy") | {row[0]: row[1:6] for row in rows})
 
 
 def speed(study: Study) -> None:
@@ -144,7 +144,7 @@ def reach(study: Study) -> None:
         error = None if one.test is None else one.test.force_mae_meV_per_A
         hours = training_time.core_hours(study.out / "reach" / molecule / "equivariant")
         rows.append([molecule, MACE[molecule], error, epochs, hours])
-        study.keep("reach", {row[0]: row[1:] for row in rows})
+        study.keep("reach", study.kept("reach") | {row[0]: row[1:] for row in rows})
         heads = ["force MAE / meV/Å", "MACE, published", "`equivariant`", "epochs", "core-hours"]
         study.table("reach", heads, rows, keys=1)
 
@@ -172,7 +172,6 @@ def md(study: Study) -> None:
         sources = {name: study.checkpoint(f"accuracy/{molecule}", name) for name in MODELS}
         rows += heating.heat(study, molecule, start(study, molecule), sources)
         study.table("heating", heating.HEATING_COLUMNS, rows, keys=3)
-    study.keep("md", {f"{row[0]} {row[1]} {row[2]}": row[3:] for row in rows})
 
 
 def work(study: Study) -> None:
@@ -184,7 +183,6 @@ def work(study: Study) -> None:
         sources = {name: study.checkpoint(f"accuracy/{molecule}", name) for name in MODELS}
         rows += heating.explain(study, molecule, start(study, molecule), sources)
         study.table("explained", heating.EXPLAINED_COLUMNS, rows, keys=3)
-    study.keep("work", {f"{row[0]} {row[1]} {row[2]}": row[3:] for row in rows})
 
 
 def warning(study: Study) -> None:
