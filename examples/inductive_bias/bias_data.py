@@ -6,6 +6,7 @@ from typing import Any
 
 import ase.io
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 from bias_models import job, place, present, small
 from common import Study
 from materials import GESE2, SIC, Material, germanium_selenide, silicon_carbide
@@ -120,22 +121,25 @@ def sampler_of(study: Study, stage: str) -> dict[str, Any]:
     return GESE2.reference(study).forces if study.quick else {"model": model}
 
 
+def reference_of_gese2(study: Study) -> Calculator:
+    """The potential that labels, in this process."""
+    reference = GESE2.reference(study)
+    return make_foreign(reference.calculator, reference.arguments, named=("calculator", "arguments"))
+
+
 def melted(study: Study) -> Atoms:
     """Atoms on random sites, molten at 3000 K and cooled to 1100 K by the reference."""
     atoms = germanium_selenide(small(study, 72, 12))
-    reference = GESE2.reference(study)
-    atoms.calc = make_foreign(reference.calculator, reference.arguments, named=("calculator", "arguments"))
+    atoms.calc = reference_of_gese2(study)
     return cooled(study, atoms, "melt", 3000, time_ps=1.0)
 
 
 def doubled(study: Study) -> Atoms:
     """Eight copies of that, 576 atoms, at 1800 K until they differ and cooled to 1100 K by the sampling potential."""
     atoms = ase.io.read(present(study, GESE2, "start")) * small(study, 2, 1)
-    if study.quick:  # its potential has learned nothing that could run
-        reference = GESE2.reference(study)
-        atoms.calc = make_foreign(reference.calculator, reference.arguments, named=("calculator", "arguments"))
-    else:
-        atoms.calc = MLCalculator(study.checkpoint("GeSe2/sampler", "equivariant"))
+    # a quick potential has learned nothing that could run
+    learned = None if study.quick else study.checkpoint("GeSe2/sampler", "equivariant")
+    atoms.calc = reference_of_gese2(study) if learned is None else MLCalculator(learned)
     return cooled(study, atoms, "melt-large", 1800, time_ps=small(study, 5.0, 0.05))
 
 
