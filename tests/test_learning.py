@@ -41,7 +41,7 @@ def gradients(model, graph, slopes):
 
 @pytest.mark.parametrize("layers", [0, 1, 2])
 def test_gradients_of_all_weights(layers):
-    model = trainable(n_interactions=layers)
+    model = trainable(n_interactions=layers, radial_decay=0.5 * layers)
     graph = graph_of(model, "molecule", "one atom", "slab", "tiny")
     loss, expected = gradients(model, graph, None)
     own_loss, found = gradients(model, graph, KernelSlopes(model))

@@ -63,7 +63,7 @@ OTHERS = [
     {"l_max": 1},
     pytest.param({"l_max": 3}, marks=pytest.mark.slow),
     {"n_interactions": 0},
-    {"n_interactions": 2},
+    {"n_interactions": 2, "radial_decay": 1.5},
 ]
 
 

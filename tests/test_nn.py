@@ -83,6 +83,9 @@ def test_radial_functions_are_those_of_the_papers():
     d = torch.tensor([1.0, 2.5], dtype=torch.float64)
     bessel = BesselBasis(3, 5.0)(d)
     assert bessel[0, 1].item() == pytest.approx((2 / 5) ** 0.5 * torch.sin(torch.tensor(2 * torch.pi / 5)).item())
+    damped = BesselBasis(3, 5.0, decay=2.0)(d) / bessel
+    assert (damped[:, 1:] / damped[:, :1])[0].tolist() == pytest.approx([1 / 4, 1 / 9])
+    assert damped[0].square().mean().item() == pytest.approx(1)
     gaussian = GaussianBasis(6, 5.0)(d)
     assert gaussian[0].tolist() == pytest.approx([2.718281828 ** (-0.5 * (1 - k) ** 2) for k in range(6)])
 

@@ -23,6 +23,7 @@ from ase_mlcalc.models.equivariant import Equivariant
 from ase_mlcalc.native.build import library
 from ase_mlcalc.neighbors import cell_volume
 from ase_mlcalc.nn.equivariant import AtomBlock
+from ase_mlcalc.nn.radial import radial_weights
 from ase_mlcalc.potential import Baseline, isolated_energies
 from ase_mlcalc.properties import FROM_VOIGT, Properties
 
@@ -224,7 +225,9 @@ def kernel(source: str, model: Equivariant) -> ctypes.CDLL:
         "EDGE_FEATURES": c.edge_features,
         "VECTOR_BYTES": _vector_bytes(model),
     }
-    return library(source, macros, {"couplings.h": couplings_header(c.l_max)})
+    weights = ", ".join(repr(weight) for weight in radial_weights(c.n_radial, c.radial_decay).tolist())
+    of_radial = f"constexpr double RADIAL_WEIGHTS[N_RADIAL] = {{{weights}}};\n"
+    return library(source, macros, {"couplings.h": couplings_header(c.l_max), "radial.h": of_radial})
 
 
 def sizes_and_scales(model: Equivariant) -> tuple[int, int, float, float, float]:

@@ -34,6 +34,9 @@ class EquivariantConfig(NetworkConfig):
     l_max: int = Field(2, ge=1, le=4, description="highest degree of the irreps; cost grows with its fourth power")
     n_interactions: int = Field(2, ge=0, description="message-passing layers after the density layer")
     n_radial: int = Field(8, gt=0, description="radial Bessel functions")
+    radial_decay: float = Field(
+        0.0, ge=0, description="function k is scaled by k^-radial_decay: smoother, for few structures; 2 is much"
+    )
 
 
 class Equivariant(Model, name="equivariant", outputs={"energies"}):
@@ -47,7 +50,7 @@ class Equivariant(Model, name="equivariant", outputs={"energies"}):
         c = config
         self.depth = 1 + c.n_interactions
         self.species_index = SpeciesIndex(c.species)
-        self.radial = BesselBasis(c.n_radial, c.cutoff)
+        self.radial = BesselBasis(c.n_radial, c.cutoff, c.radial_decay)
         self.harmonics = SphericalHarmonics(c.l_max)
         self.density = Density(
             len(c.species), n_radial=c.n_radial, features=c.features, l_max=c.l_max, mean_neighbors=c.mean_neighbors

@@ -52,6 +52,7 @@ inline V smaller(V a, V b) { return a < b ? a : b; }
 inline V larger(V a, V b) { return a > b ? a : b; }
 
 #include "couplings.h"
+#include "radial.h"
 
 constexpr int degree(int k) {
     int l = 0;
@@ -315,7 +316,8 @@ inline void expand(const double *r, double cutoff, Edge &edge) {
     const double norm = std::sqrt(2 / cutoff), wave = 3.14159265358979323846 / cutoff;
     double s_here = sine, s_before = 0, c_here = cosine, c_before = 1;
     for (int k = 0; k < N_RADIAL; ++k) {
-        const double b = norm * s_here * inverse, db = norm * (k + 1) * wave * c_here * inverse - b * inverse;
+        const double height = norm * RADIAL_WEIGHTS[k];
+        const double b = height * s_here * inverse, db = height * (k + 1) * wave * c_here * inverse - b * inverse;
         edge.radial[k] = REAL(b * u);
         edge.slope[k] = REAL(db * u + b * du);
         const double s_next = 2 * cosine * s_here - s_before, c_next = 2 * cosine * c_here - c_before;

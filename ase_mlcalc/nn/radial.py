@@ -36,19 +36,30 @@ def envelope(d_p: Tensor, cutoff: float, p: int = 6) -> Tensor:
 class BesselBasis(nn.Module):
     r"""Spherical Bessel functions of order zero that vanish at the cutoff.
 
-    .. math:: b_k(d) = \sqrt{2 / r_c} \, \sin(k \pi d / r_c) / d, \qquad k = 1 \dots n
+    .. math:: b_k(d) = w_k \sqrt{2 / r_c} \, \sin(k \pi d / r_c) / d, \qquad k = 1 \dots n
+
+    With ``decay`` they are scaled by w_k ~ k^-decay, their mean square being one: what oscillates fast is small, and
+    has to be wanted by many structures before it is learned.
 
     Reference: Gasteiger, Groß and Günnemann, ICLR 2020 (DimeNet), eq. 7.
     """
 
-    def __init__(self, n_functions: int, cutoff: float) -> None:
+    def __init__(self, n_functions: int, cutoff: float, decay: float = 0.0) -> None:
         super().__init__()
         self.cutoff = cutoff
         self.wave_numbers = Constant(torch.arange(1, n_functions + 1, dtype=torch.float64) * torch.pi / cutoff)
+        self.weights = Constant(radial_weights(n_functions, decay))
 
     def forward(self, d_p: Tensor) -> Tensor:
         """(E,) Å to (E, n_functions)."""
-        return (2 / self.cutoff) ** 0.5 * torch.sin(self.wave_numbers(d_p) * d_p[:, None]) / d_p[:, None]
+        waves = torch.sin(self.wave_numbers(d_p) * d_p[:, None]) / d_p[:, None]
+        return (2 / self.cutoff) ** 0.5 * waves * self.weights(d_p)
+
+
+def radial_weights(n_functions: int, decay: float) -> Tensor:
+    """(n_functions,) k^-decay, the mean of its squares being one."""
+    weights = torch.arange(1, n_functions + 1, dtype=torch.float64) ** -decay
+    return weights / weights.square().mean().sqrt()
 
 
 class GaussianBasis(nn.Module):
