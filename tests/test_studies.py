@@ -226,11 +226,13 @@ def test_water_stress(study):
 SIC = ("SiC-data", "SiC-models", "SiC-study", "SiC-pairs", "SiC-large")
 GESE2 = tuple(
     f"GeSe2-{name}"
-    for name in ("data", "models", "study", "pairs", "long", "box", "more", "few", "short-range", "active")
+    for name in ("data", "models", "study", "pairs", "long", "smooth", "box", "more", "few", "short-range", "active")
 )
 
 
-MEASURED_LARGE = [f"`{name}`, 12 atoms" for name in ("equivariant", "plain", "decomposed", "equivariant-long")]
+MEASURED_LARGE = [
+    f"`{name}`, 12 atoms" for name in ("equivariant", "plain", "decomposed", "equivariant-long", "equivariant-smooth")
+]
 
 
 @pytest.mark.parametrize("material", ["SiC", pytest.param("GeSe2", marks=pytest.mark.slow)])
@@ -242,7 +244,9 @@ def test_inductive_bias(study, material):
     assert not left_out
     errors = {row["model"]: row for row in table(folder, f"{material}-errors")}
     best = (
-        ["`equivariant-large`"] if material == "SiC" else ["`equivariant-long`", *MEASURED_LARGE, "`equivariant-more`"]
+        ["`equivariant-large`"]
+        if material == "SiC"
+        else ["`equivariant-long`", "`equivariant-smooth`", *MEASURED_LARGE, "`equivariant-more`"]
     )
     assert list(errors) == ["`equivariant`", "`plain`", "`decomposed`", *best]
     assert errors["`plain`"]["energy RMSE / meV/atom, published"] == {"SiC": 2.3, "GeSe2": 2.48}[material]
