@@ -84,8 +84,11 @@ def _claim(job: TrainJob) -> None:
     One that is not over looks itself at what it goes on with.
     """
     path, new = job.output / JOB_FILE, identity(job)
-    old = read_identity(path) or new
-    if is_trained(job) and (changes := changed_keys(old, new)):
+    old = read_identity(path)
+    if old == new:
+        return
+    if old is not None and is_trained(job):
+        changes = changed_keys(old, new)
         raise ConfigError(
             f"{job.output} holds a training with another configuration: {'; '.join(changes)}; undo the change, remove "
             "that folder or choose another"

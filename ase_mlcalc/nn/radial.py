@@ -46,14 +46,12 @@ class BesselBasis(nn.Module):
 
     def __init__(self, n_functions: int, cutoff: float, decay: float = 0.0) -> None:
         super().__init__()
-        self.cutoff = cutoff
         self.wave_numbers = Constant(torch.arange(1, n_functions + 1, dtype=torch.float64) * torch.pi / cutoff)
-        self.weights = Constant(radial_weights(n_functions, decay))
+        self.heights = Constant((2 / cutoff) ** 0.5 * radial_weights(n_functions, decay))
 
     def forward(self, d_p: Tensor) -> Tensor:
         """(E,) Å to (E, n_functions)."""
-        waves = torch.sin(self.wave_numbers(d_p) * d_p[:, None]) / d_p[:, None]
-        return (2 / self.cutoff) ** 0.5 * waves * self.weights(d_p)
+        return self.heights(d_p) * torch.sin(self.wave_numbers(d_p) * d_p[:, None]) / d_p[:, None]
 
 
 def radial_weights(n_functions: int, decay: float) -> Tensor:

@@ -137,9 +137,10 @@ def melted(study: Study) -> Atoms:
 def doubled(study: Study) -> Atoms:
     """Eight copies of that, 576 atoms, at 1800 K until they differ and cooled to 1100 K by the sampling potential."""
     atoms = ase.io.read(present(study, GESE2, "start")) * small(study, 2, 1)
-    # a quick potential has learned nothing that could run
-    learned = None if study.quick else study.checkpoint("GeSe2/sampler", "equivariant")
-    atoms.calc = reference_of_gese2(study) if learned is None else MLCalculator(learned)
+    if study.quick:  # its potential has learned nothing that could run
+        atoms.calc = reference_of_gese2(study)
+    else:
+        atoms.calc = MLCalculator(study.checkpoint("GeSe2/sampler", "equivariant"))
     return cooled(study, atoms, "melt-large", 1800, time_ps=small(study, 5.0, 0.05))
 
 
