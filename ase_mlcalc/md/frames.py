@@ -51,7 +51,7 @@ class FrameFile:
             frame.info["stress_definition"] = stress_definition
         if given:
             frame.calc = SinglePointCalculator(frame, **given)
-        self._writer.write(frame)
+        _append(self._writer, frame)
         self.last_step = step
         self.n_frames += 1
 
@@ -71,8 +71,13 @@ def keep_frames(path: Path, n_frames: int) -> None:
         return
     with atomic_path(path) as shorter, TrajectoryWriter(str(shorter), "w") as writer:
         for frame in islice(read_trajectory(path), n_frames):
-            with uninterrupted():
-                writer.write(frame)
+            _append(writer, frame)
+
+
+def _append(writer: TrajectoryWriter, frame: Atoms) -> None:
+    """Whole: a writer that is closed in the midst of a frame makes the file unreadable."""
+    with uninterrupted():
+        writer.write(frame)
 
 
 def _n_frames(path: Path) -> int:
