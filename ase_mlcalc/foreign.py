@@ -1,7 +1,10 @@
-"""Calculators of other packages, by import path."""
+"""Calculators and models of the user, or of other packages, by import path."""
 
 import importlib
+import sys
 from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ase.calculators.calculator import Calculator
@@ -21,7 +24,7 @@ def make_foreign(path: str, arguments: Mapping[str, Any], *, named: tuple[str, s
     if not separator:
         raise ConfigError(f"{named[0]} reads package.module:Factory, got {path!r}")
     try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
+        factory = getattr(import_named(module_name), factory_name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{named[0]} = {path!r} cannot be imported: {error}") from error
     try:
@@ -29,3 +32,11 @@ def make_foreign(path: str, arguments: Mapping[str, Any], *, named: tuple[str, s
     except TypeError as error:
         raise ConfigError(f"{named[0]} = {path!r} does not take {named[1]}: {error}") from error
     return made
+
+
+def import_named(module: str) -> ModuleType:
+    """A module that the user has named: installed, or a file of the working directory."""
+    here = str(Path.cwd())
+    if here not in sys.path:  # the command ase-mlcalc is started without it; last, so that it hides nothing
+        sys.path.append(here)
+    return importlib.import_module(module)

@@ -5,6 +5,7 @@ reference energies in it.  Everything mechanical follows from it in `potential.d
 """
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
@@ -19,11 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from torch import Tensor, nn
 
 from ase_mlcalc.errors import ConfigError, DataError, ModelError, SpeciesError
+from ase_mlcalc.foreign import import_named
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.neighbors import find_pairs
 from ase_mlcalc.properties import Properties, check_outputs
 
 ENTRY_POINT_GROUP = "ase_mlcalc.models"
+MODULES_VARIABLE = "ASE_MLCALC_MODELS"
+"""Names modules with models that are not installed, separated by commas."""
 
 
 class ModelConfig(BaseModel):
@@ -352,9 +356,20 @@ _LOADED_ENTRY_POINTS: set[str] = set()
 
 
 def registered() -> dict[str, type[Model]]:
-    """All models by name: the package's own and those of entry points ``ase_mlcalc.models``."""
+    """All models by name: the package's own, of entry points ``ase_mlcalc.models``, and of ``$ASE_MLCALC_MODELS``.
+
+    Raises
+    ------
+    ModelError
+        A module that the variable names cannot be imported.
+    """
     import ase_mlcalc.models  # noqa: F401  (each file of the folder registers its model)
 
+    for module in filter(None, os.environ.get(MODULES_VARIABLE, "").split(",")):
+        try:
+            import_named(module.strip())
+        except ImportError as error:
+            raise ModelError(f"{MODULES_VARIABLE} names {module!r}, which cannot be imported: {error}") from error
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.value not in _LOADED_ENTRY_POINTS:
             load: Callable[[], object] = point.load
@@ -375,5 +390,8 @@ def lookup(name: str) -> type[Model]:
         return _REGISTRY[name]
     models = registered()
     if name not in models:
-        raise ModelError(f"unknown model {name!r}; registered are {', '.join(models)}")
+        raise ModelError(
+            f"unknown model {name!r}; registered are {', '.join(models)}. "
+            f"One of your own is found with {MODULES_VARIABLE}=MODULE, the module that it is written in"
+        )
     return models[name]

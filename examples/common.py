@@ -32,6 +32,7 @@ from ase_mlcalc.campaigns.summaries import markdown
 from ase_mlcalc.campaigns.trainings import Trained
 from ase_mlcalc.config import Section, read_toml, validate
 from ase_mlcalc.files import write_text
+from ase_mlcalc.model import MODULES_VARIABLE
 from ase_mlcalc.training.config import TrainJob
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -215,6 +216,11 @@ def _replace(page: Path, pattern: str, by: Callable[[re.Match[str]], str]) -> No
     after = re.sub(pattern, by, before, flags=re.DOTALL)
     if after != before:
         write_text(page, after)
+
+
+def bring_models(module: str) -> None:
+    """Let this process and its workers know the models of a module in the folder of the study."""
+    os.environ[MODULES_VARIABLE] = module
 
 
 def needs(module: str, what: str) -> None:

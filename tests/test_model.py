@@ -1,7 +1,9 @@
 """The contract of a model is enforced where its class is written."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,3 +76,33 @@ def test_size_counts_all_numbers_that_a_checkpoint_holds():
     assert water.size == before + 2 * points_md.numel()
     schnet = lookup("schnet")(lookup("schnet").Config())
     assert schnet.size == sum(parameter.numel() for parameter in schnet.parameters())
+
+
+MINE = """
+from torch import zeros_like
+from ase_mlcalc import Model, Properties
+from ase_mlcalc.model import NetworkConfig
+
+class Nothing(Model, name="nothing_at_all", outputs={"energies"}):
+    Config = NetworkConfig
+    trainable = False
+
+    def forward(self, graph):
+        return Properties(energies=zeros_like(graph.positions[:, 0]))
+"""
+
+
+@pytest.mark.parametrize(("modules", "status", "words"), [
+    ("of_mine", 0, "nothing_at_all"),
+    ("", 0, "equivariant"),
+    ("of_mine,of_yours", 1, "ASE_MLCALC_MODELS names 'of_yours', which cannot be imported: No module named"),
+])  # fmt: skip
+def test_models_in_the_working_directory(tmp_path, modules, status, words):
+    (tmp_path / "of_mine.py").write_text(MINE, encoding="utf-8")
+    command = Path(sys.executable).with_name("ase-mlcalc")
+    done = subprocess.run(  # noqa: S603
+        [command, "models"], cwd=tmp_path, env=os.environ | {"ASE_MLCALC_MODELS": modules},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, words in done.stdout + done.stderr) == (status, True), done.stderr
+    assert ("nothing_at_all" in done.stdout) == (modules == "of_mine")

@@ -16,11 +16,14 @@ from ase_mlcalc.campaigns import run_trainings
 from ase_mlcalc.config import validate
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.graph import from_atoms
+from ase_mlcalc.models.body_order import BodyOrder, BodyOrderConfig
 from ase_mlcalc.stress import kinetic_stresses, total_stresses
 from ase_mlcalc.testing import temporary_models
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.workers import Done
 
+OWN_MODELS = ("published_schnet", "published_plain")
+"""Modules of studies."""
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -29,6 +32,7 @@ def study(monkeypatch, tmp_path):
     """Runs a study with --quick, all its trainings in this process; gives its module, what was left out, its folder."""
     in_this_process(monkeypatch)
     without_pictures(monkeypatch)
+    monkeypatch.setenv("ASE_MLCALC_MODELS", "")
     for module in ("study", "labelling", "sampling"):
         monkeypatch.setattr(f"ase_mlcalc.{module}.run.work_on", _work_here)
 
@@ -38,7 +42,8 @@ def study(monkeypatch, tmp_path):
         module = _module(name)
         with temporary_models():
             left_out = module.run(["--quick", "--workers", "1", "--out", str(tmp_path / name), *more])
-        sys.modules.pop("published_schnet", None)
+        for each in OWN_MODELS:
+            sys.modules.pop(each, None)
         return module, left_out, tmp_path / name
 
     return run
@@ -100,6 +105,40 @@ def test_published_network_has_its_faults(monkeypatch):
             model = Published(PublishedConfig(features=8, n_gaussians=10, gaussians=True, gather=gather)).double()
             first, changed = (model(from_atoms(one, 6.8)).energies[0].detach() for one in (water, other))
             assert (abs(float(first - changed)) > 1e-6) == gather
+
+
+def test_published_message_passing_becomes_ours(monkeypatch):
+    """With both changes it is that of `body_order`, weight by weight; without them energies jump at the cutoff."""
+    monkeypatch.syspath_prepend(EXAMPLES / "inductive_bias")
+    sys.modules.pop("published_plain", None)
+    rng = np.random.default_rng(0)
+    atoms = Atoms("Ge4Se8", rng.uniform(0, 9, (12, 3)), cell=[9.0] * 3, pbc=True)
+    shared = {"species": (32, 34), "features": 6, "mean_neighbors": 40.0}
+    with temporary_models():
+        from published_plain import PublishedPlain, PublishedPlainConfig
+
+        torch.manual_seed(0)
+        ours = BodyOrder(BodyOrderConfig(**shared, terms=("message_passing",))).double()
+        theirs = PublishedPlain(PublishedPlainConfig(**shared, steps=True, envelope=True)).double()
+        of_theirs = theirs.state_dict()
+        named = {name.replace("rounds", "steps"): name for name in of_theirs}
+        weights = {name.removeprefix("message_passing."): value for name, value in ours.state_dict().items()}
+        theirs.load_state_dict({named[name]: value for name, value in weights.items()})
+        graph = from_atoms(atoms, 7.0)
+        energies = theirs(graph).energies.detach()
+        assert energies.std() > 1e-3
+        torch.testing.assert_close(energies, ours(graph).energies.detach())
+
+        def jump(**changes):
+            """Of the energy, where two atoms pass the cutoff."""
+            torch.manual_seed(0)
+            model = PublishedPlain(PublishedPlainConfig(**shared, **changes)).double()
+            pair = (Atoms("Ge2Se", [[0, 0, 0], [7.0 + step, 0, 0], [3, 0, 0]]) for step in (-1e-7, 1e-7))
+            inside, outside = (model(from_atoms(each, 7.0)).energies.sum().item() for each in pair)
+            return abs(inside - outside)
+
+        assert jump(envelope=True) < 1e-6
+        assert jump() > 1e-3
 
 
 def test_direct_forces(study):
@@ -239,12 +278,11 @@ def test_water_stress(study):
 
 
 SIC = ("SiC-data", "SiC-models", "SiC-study", "SiC-pairs", "SiC-large")
-GESE2 = tuple(
-    f"GeSe2-{name}"
-    for name in ("data", "models", "study", "pairs", "long", "smooth", "box", "more", "few", "short-range", "active")
-)
-
-
+GESE2 = (
+    "GeSe2-data", "GeSe2-models", "GeSe2-study", "GeSe2-pairs", "GeSe2-long", "GeSe2-smooth", "GeSe2-published",
+    "GeSe2-box", "GeSe2-more", "GeSe2-few", "GeSe2-short-range", "GeSe2-active",
+)  # fmt: skip
+PUBLISHED = ["`published`", "`published-steps`", "`published-envelope`"]
 MEASURED_LARGE = [
     f"`{name}`, 12 atoms" for name in ("equivariant", "plain", "decomposed", "equivariant-long", "equivariant-smooth")
 ]
@@ -261,7 +299,7 @@ def test_inductive_bias(study, material):
     best = (
         ["`equivariant-large`"]
         if material == "SiC"
-        else ["`equivariant-long`", "`equivariant-smooth`", *MEASURED_LARGE, "`equivariant-more`"]
+        else ["`equivariant-long`", "`equivariant-smooth`", *PUBLISHED, *MEASURED_LARGE, "`equivariant-more`"]
     )
     assert list(errors) == ["`equivariant`", "`plain`", "`decomposed`", *best]
     assert errors["`plain`"]["energy RMSE / meV/atom, published"] == {"SiC": 2.3, "GeSe2": 2.48}[material]
@@ -269,7 +307,7 @@ def test_inductive_bias(study, material):
     survival = table(folder, f"{material}-survival")
     assert all(row["stable runs"].endswith(" of 2") for row in survival)
     few = {"`plain-few`", "`decomposed-few`", "`equivariant-few`"}
-    more = {"`plain-short-range`", "`plain-active-learning`", *few} if material == "GeSe2" else {*best}
+    more = {"`plain-short-range`", "`plain-active-learning`", *few, *PUBLISHED} if material == "GeSe2" else {*best}
     assert {row["model"] for row in survival} == {"`equivariant`", "`plain`", "`decomposed`"} | more
     assert len({row["pair"] for row in table(folder, f"{material}-pairs")}) == 3
     rows = {row[""]: row for row in table(folder, "summary")}

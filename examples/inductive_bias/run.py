@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bias_data import gese2_data, labelled, large_sic, larger_gese2, more_gese2, sampled, sampler_of, sic_data
 from bias_models import MODELS, N_VALIDATION, by_temperature, errors, further, job, models, place, present, small
 from bias_runs import pairs, runs, survival
-from common import Study, main
+from common import Study, bring_models, main
 from materials import GESE2, SIC
 
 from ase_mlcalc.active import LearnJob, learn
@@ -43,6 +43,26 @@ def smooth(study: Study) -> None:
     """The same with radial functions whose higher waves begin small: are the errors what frames leave open?"""
     train = [present(study, GESE2, "train")]
     further(study, GESE2, "smooth", train, epochs=40, n_interactions=2, radial_decay=2.0)
+
+
+PUBLISHED: dict[str, dict[str, bool]] = {
+    "published": {},
+    "published-steps": {"steps": True},
+    "published-envelope": {"envelope": True},
+}
+"""`published_plain` and the two things that make it `plain`, one at a time."""
+
+
+def published(study: Study) -> None:
+    """The plain network as published, without what ours has besides: does that one collapse?"""
+    bring_models("published_plain")
+    data = {"train": present(study, GESE2, "train"), "n_validation": small(study, N_VALIDATION, 2)}
+    plain = job(study, "plain", data)
+    features = {"features": plain["model"]["features"]} if study.quick else {}
+    jobs = {key: plain | {"model": {"name": "published_plain", **of, **features}} for key, of in PUBLISHED.items()}
+    study.train("GeSe2/published", jobs)
+    errors(study, GESE2, "GeSe2/published", [*jobs], present(study, GESE2, "test"))
+    survival(study, GESE2, "study-published", {key: study.checkpoint("GeSe2/published", key) for key in jobs})
 
 
 def box(study: Study) -> None:
@@ -134,6 +154,7 @@ STAGES = {
     "GeSe2-pairs": pairs(GESE2),
     "GeSe2-long": long,
     "GeSe2-smooth": smooth,
+    "GeSe2-published": published,
     "GeSe2-box": box,
     "GeSe2-more": more,
     "GeSe2-few": few,

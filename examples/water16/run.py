@@ -18,11 +18,10 @@ import numpy as np
 from ase.units import Hartree
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import LeftOut, Study, main, needs
+from common import LeftOut, Study, bring_models, main, needs
 
 from ase_mlcalc.campaigns import ScanJob, run_scan
 from ase_mlcalc.campaigns.trainings import Trained
-from ase_mlcalc.config import validate
 from ase_mlcalc.data.sets import water16
 from ase_mlcalc.training.config import TrainJob
 from ase_mlcalc.training.metrics import Errors
@@ -101,25 +100,25 @@ REPAIRS = {
 
 def published(study: Study) -> None:
     """The network of the earlier study, and what each of its two faults costs; trained with our data and training."""
-    import published_schnet  # noqa: F401  (registers the model; only this process knows it)
-
+    bring_models("published_schnet")
     data = frames(study, "gfn1")
     labels = [atoms.get_forces() for atoms in ase.io.read(data["test"], ":")]
     found: dict[str, dict[str, float]] = {
         "no forces at all": {"force_rmse": 1000 * math.sqrt(np.square(labels).mean())}
     }
     small = {"features": 8, "n_gaussians": 100} if study.quick else {}
-    for name, repairs in REPAIRS.items():
-        raw = {
-            "output": study.out / "published" / name.replace(" ", "-"),
+    jobs = {
+        name: {
             "data": data,
             "model": {"name": "water16_published", **repairs, **small},
             "train": {"max_epochs": 1 if study.quick else 3},
         }
-        found[name] = errors(train(validate(TrainJob, raw, name)).test)
-        rows = [["reported (B3LYP)", *cells(_reported())], *([key, *cells(own)] for key, own in found.items())]
-        study.keep("published", found)
-        study.table("published", ["network of the earlier study", *COLUMNS], rows)
+        for name, repairs in REPAIRS.items()
+    }
+    found |= {name: errors(one.test) for name, one in study.train("published", jobs).items()}
+    rows = [["reported (B3LYP)", *cells(_reported())], *([key, *cells(own)] for key, own in found.items())]
+    study.keep("published", found)
+    study.table("published", ["network of the earlier study", *COLUMNS], rows)
 
 
 def _reported() -> dict[str, float]:
