@@ -16,8 +16,9 @@ LOGARITHMIC_FROM = 8.0
 """Ratio of the largest to the smallest value of a key from which on its axis is logarithmic."""
 MOST_TICKS = 8
 """Values of a key that are all written at its axis."""
-BEST = COLORS[1]
-OTHERS = {"color": COLORS[0], "markersize": 5, "alpha": 0.6}
+BEST, OTHERS = COLORS[1], COLORS[0]
+FEW = (BEST, OTHERS, *COLORS[2:])
+"""Colours of up to as many points, by which each is known in all panels."""
 
 Scored = Sequence[tuple[PointSummary, Mean]]
 
@@ -25,8 +26,9 @@ Scored = Sequence[tuple[PointSummary, Mean]]
 def draw_scan(path: Path, scan: ScanSummary) -> None:
     """Draw all points that are trained; nothing is written before there is one.
 
-    Dots are points, the coloured one is the best.  A line joins the best points at each value of a key, or in the panel
-    of the costs those that no cheaper one beats.
+    Dots are points, the large one is the best; a few of them have colours and names.  A line joins the best points at
+    each value of a key, if all its values were combined with the same others, or in the panel of the costs those that
+    no cheaper one beats.
     """
     scored = [(point, score) for point in scan.points if (score := scan.score(point)) is not None]
     if not scored or scan.objective is None:
@@ -41,7 +43,7 @@ def draw_scan(path: Path, scan: ScanSummary) -> None:
         if position == 0:
             _draw_cost(axes, scan, scored)
         else:
-            _draw_key(axes, scan.keys[position - 1], scored)
+            _draw_key(axes, scan.keys[position - 1], scored, joined=scan.method != "zip")
         if all(score.mean > 0 for _, score in scored):
             logarithmic(axes)
         axes.set_ylabel(f"validation {name} / {unit}")
@@ -49,24 +51,24 @@ def draw_scan(path: Path, scan: ScanSummary) -> None:
 
 
 def _draw_cost(axes: Axes, scan: ScanSummary, scored: Scored) -> None:
-    timed = [(point.cost.ms_per_call, score) for point, score in scored if point.cost is not None]
+    timed = [(point.cost.ms_per_call, point, score) for point, score in scored if point.cost is not None]
     if not timed:  # interrupted before the end
-        timed = [(point.minutes.mean, score) for point, score in scored if point.minutes is not None]
+        timed = [(point.minutes.mean, point, score) for point, score in scored if point.minutes is not None]
         axes.set_xlabel("minutes of training")
     else:
         axes.set_xlabel(f"time of a call on {scan.n_atoms_timed} atoms / ms")
     front: list[tuple[float, float]] = []
-    for cost, score in sorted((cost, score.mean) for cost, score in timed):
+    for cost, score in sorted((cost, score.mean) for cost, _, score in timed):
         if not front or score < front[-1][1]:
             front.append((cost, score))
     axes.plot(*zip(*front, strict=True), color=GREY, linewidth=1.0, drawstyle="steps-post", zorder=1)
-    _dots(axes, [cost for cost, _ in timed], [score for _, score in timed])
-    if all(cost > 0 for cost, _ in timed):
+    _dots(axes, [cost for cost, *_ in timed], [score for *_, score in timed], [point.name for _, point, _ in timed])
+    if all(cost > 0 for cost, *_ in timed):
         logarithmic(axes, x=True)
     axes.set_title("accuracy over cost", loc="left", fontsize=10)
 
 
-def _draw_key(axes: Axes, key: str, scored: Scored) -> None:
+def _draw_key(axes: Axes, key: str, scored: Scored, *, joined: bool) -> None:
     values = [point.values[key] for point, _ in scored]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     shown = list(dict.fromkeys(map(toml_value, sorted(values) if numbers else values)))
@@ -74,7 +76,7 @@ def _draw_key(axes: Axes, key: str, scored: Scored) -> None:
     best: dict[float, float] = {}
     for place, (_, score) in zip(places, scored, strict=True):
         best[place] = min(score.mean, best.get(place, math.inf))
-    if len(best) < len(scored):  # several points at a value
+    if joined and len(best) < len(scored):  # several points at a value
         axes.plot(*zip(*sorted(best.items()), strict=True), color=GREY, linewidth=1.0, zorder=1)
     _dots(axes, places, [score for _, score in scored])
     if not numbers:
@@ -89,11 +91,18 @@ def _draw_key(axes: Axes, key: str, scored: Scored) -> None:
     axes.set_title(key, loc="left", fontsize=10)
 
 
-def _dots(axes: Axes, places: Sequence[float], scores: Sequence[Mean]) -> None:
-    """The first is the best."""
+def _dots(axes: Axes, places: Sequence[float], scores: Sequence[Mean], names: Sequence[str] = ()) -> None:
+    """The first is the best.  With names, and few of them, a legend."""
+    few = len(scores) <= len(FEW)
     for k, (place, score) in enumerate(zip(places, scores, strict=True)):
-        look: dict[str, Any] = {"color": BEST, "markersize": 8, "zorder": 3} if k == 0 else OTHERS
+        look: dict[str, Any] = {"color": BEST, "markersize": 8, "zorder": 3}
+        if k > 0:
+            look = {"color": FEW[k] if few else OTHERS, "markersize": 5, "alpha": 0.9 if few else 0.6}
+        if few and names:
+            look["label"] = _short(names[k], 48)
         axes.errorbar(place, score.mean, yerr=score.stderr, fmt="o", capsize=2, linewidth=1.0, **look)
+    if few and len(names) > 1:
+        axes.legend(fontsize=7, frameon=False)
 
 
 def _short(text: str, most: int = 14) -> str:

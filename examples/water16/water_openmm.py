@@ -12,6 +12,8 @@ from openmm import unit
 from ase_mlcalc import MLCalculator
 
 KJ_PER_MOL = units.kJ / units.mol
+EVERY = 10
+"""Steps between temperatures."""
 TEMPERATURE_K, TIMESTEP_FS, FRICTION_PER_PS = 300.0, 0.5, 2.0
 
 
@@ -44,14 +46,14 @@ def run(checkpoint: Path, atoms: Atoms, steps: int) -> dict[str, Any]:
     energy = state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole) * KJ_PER_MOL
     pulls = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer) * KJ_PER_MOL / 10
     temperatures, began = [], time.perf_counter()
-    for _ in range(10):
-        integrator.step(max(1, steps // 10))
+    for _ in range(steps // EVERY):
+        integrator.step(EVERY)
         kinetic = context.getState(getEnergy=True).getKineticEnergy().value_in_unit(unit.kilojoule_per_mole)
         temperatures.append(2 * kinetic * KJ_PER_MOL / (3 * len(atoms) * units.kB))
-    ms = 1000 * (time.perf_counter() - began) / (10 * max(1, steps // 10))
+    ms = 1000 * (time.perf_counter() - began) / (EVERY * len(temperatures))
     return {
         "|ΔE| from ASE / eV": abs(energy - atoms.get_potential_energy()),
         "largest |ΔF| from ASE / eV/Å": float(np.abs(pulls - atoms.get_forces()).max()),
-        "mean temperature of the second half / K": float(np.mean(temperatures[5:])),
+        "mean temperature of the second half / K": float(np.mean(temperatures[len(temperatures) // 2 :])),
         "ms per step": ms,
     }
