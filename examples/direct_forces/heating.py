@@ -15,7 +15,9 @@ from ase_mlcalc.md.thermo import Series, read_thermo
 from ase_mlcalc.plots import COLORS, new_axes, new_figure, save
 from ase_mlcalc.study import StudyJob, StudySummary, run_study
 
-BEGINNING_PS, SMOOTHED_PS = 0.2, 0.1
+BEGINNING_PS = 0.2
+SMOOTHED_PS, FORCES_SMOOTHED_PS = 0.5, 0.1
+"""Running means of pictures: kinetic and potential energy are exchanged faster than the first."""
 STARTS_PER_RUN = 4
 """Frames of a trajectory of 4 ps, a picosecond apart, that a direct model goes on from."""
 HEATING_COLUMNS = (
@@ -71,28 +73,31 @@ def heat(study: Study, molecule: str, start: Path, sources: Mapping[str, Path]) 
 
 
 def draw(path: Path, folder: Path, summary: StudySummary) -> None:
-    """Above how the temperature changes in time, a thin line for each seed and their mean; below mean forces of one."""
+    """Above how the temperature changes in time, means over seeds and thin lines for each seed of the first model.
+
+    Below mean forces of one seed.  The first model is drawn over the others.
+    """
     temperatures = summary.temperatures_K
     figure = new_figure(3.4 * len(temperatures), 5.6)
     for column, temperature in enumerate(temperatures):
         above = new_axes(figure, 2, len(temperatures), column)
         below = new_axes(figure, 2, len(temperatures), len(temperatures) + column, sharex=above)
-        for model, color in zip(summary.models, COLORS, strict=False):
+        for model, color in reversed([*zip(summary.models, COLORS, strict=False)]):
             runs = [
                 run
                 for run in summary.runs
                 if (run.model, run.temperature_K) == (model, temperature) and run.stage == "nve"  # others failed before
             ]
             traces = [_change(read_thermo(folder / run.folder / "thermo.csv")["nve"]) for run in runs]
-            for times, changes in traces:
-                above.plot(times, changes, color=color, lw=0.5, alpha=0.3)
+            for times, changes in traces if model == summary.models[0] else ():
+                above.plot(times, changes, color=color, lw=0.6, alpha=0.4)
             if traces:
                 times, means = _mean(traces)
                 above.plot(times, means, color=color, lw=1.8, label=model)
                 frames = list(TrajectoryFile(folder / runs[0].folder / "nve.traj"))
                 forces = np.array([np.abs(frame.get_forces()).mean() for frame in frames])
                 times = np.array([frame.info["time_ps"] for frame in frames])
-                below.plot(times, _smooth(forces, times), color=color, lw=0.8)
+                below.plot(times, _smooth(forces, times, FORCES_SMOOTHED_PS), color=color, lw=0.8)
         above.axhline(0.0, color="black", lw=0.6, ls=":")
         above.set_title(f"{temperature:g} K", fontsize=10)
         below.set_xlabel("time at constant energy / ps")
@@ -100,6 +105,7 @@ def draw(path: Path, folder: Path, summary: StudySummary) -> None:
             above.set_ylabel("change of temperature / K")
             below.set_ylabel("mean |force component| / eV/Å")
             handles, labels = above.get_legend_handles_labels()
+    handles, labels = handles[::-1], labels[::-1]
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
     save(figure, path)
 
@@ -107,7 +113,7 @@ def draw(path: Path, folder: Path, summary: StudySummary) -> None:
 def _change(thermo: Series) -> tuple[np.ndarray, np.ndarray]:
     """Times and by how much the temperature is above its mean over the first 0.2 ps."""
     times, values = thermo["time_ps"], thermo["temperature_K"]
-    return times, _smooth(values, times) - values[times <= BEGINNING_PS].mean()
+    return times, _smooth(values, times, SMOOTHED_PS) - values[times <= BEGINNING_PS].mean()
 
 
 def _mean(traces: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -116,9 +122,9 @@ def _mean(traces: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, 
     return traces[0][0][:shortest], np.mean([changes[:shortest] for _, changes in traces], axis=0)
 
 
-def _smooth(values: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Running mean over 0.1 ps: kinetic and potential energy are exchanged faster than that."""
-    width = max(1, min(len(values), round(SMOOTHED_PS / max(times[-1] - times[0], 1e-9) * (len(times) - 1))))
+def _smooth(values: np.ndarray, times: np.ndarray, over_ps: float) -> np.ndarray:
+    """Running mean, over what there is of it at the ends."""
+    width = max(1, min(len(values), round(over_ps / max(times[-1] - times[0], 1e-9) * (len(times) - 1))))
     means: np.ndarray = np.convolve(values, np.ones(width) / width, mode="same")
     ends = np.convolve(np.ones_like(values), np.ones(width) / width, mode="same")
     return means / ends

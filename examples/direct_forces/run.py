@@ -61,7 +61,7 @@ MACE = {
 """Force errors on rMD17 in meV/Å: I. Batatia et al., NeurIPS 2022."""
 EPOCHS = {"tensor_field": 20, "schnet": 20, "equivariant": 20}
 LONG_EPOCHS = {
-    "defaults": {"ethanol": 650, "benzene": 300, "toluene": 400},
+    "defaults": {"ethanol": 650, "benzene": 900, "toluene": 400},
     "smooth": {"ethanol": 400, "benzene": 300, "toluene": 250, "aspirin": 150},
 }
 LONG_MODELS: dict[str, dict[str, Any]] = {"defaults": {}, "smooth": {"l_max": 3, "radial_decay": 2.0}}
@@ -134,7 +134,7 @@ def speed(study: Study) -> None:
 
 
 def reach(study: Study) -> None:
-    """Long trainings of `equivariant`, beside the published errors of MACE."""
+    """Long trainings of `equivariant`, beside the published errors of MACE; kept is the one that validates better."""
     import training_time
 
     rows = []
@@ -151,9 +151,10 @@ def reach(study: Study) -> None:
             rows.append([molecule, kind, MACE[molecule], error, epochs, hours])
             heads = ["force MAE / meV/Å", "model", "MACE, published", "`equivariant`", "epochs", "core-hours"]
             study.table("reach", heads, rows, keys=2)
-            best = study.kept("reach")
-            if error is not None:
-                study.keep("reach", best | {molecule: min(error, best.get(molecule, error))})
+            best = study.kept("reach").get(molecule)
+            if one.validation is not None and error is not None:
+                found = [one.validation.force_mae_meV_per_A, error]
+                study.keep("reach", study.kept("reach") | {molecule: found if best is None else min(found, best)})
 
 
 # ----- dynamics -------------------------------------------------------------------------------------------------------
@@ -212,11 +213,11 @@ def summary(study: Study) -> None:
     for molecule in accurate | reached:
         direct, schnet, *ours = accurate.get(molecule, [*THESIS[molecule], None, None, None])
         tensor_field, ours_schnet, equivariant = (None if one is None else one * KCAL for one in ours)
-        long = reached.get(molecule)
+        _, long = reached.get(molecule, (None, None))
         published = [None if one is None else one * KCAL for one in (direct, schnet)]
         rows.append([molecule, *published, MACE.get(molecule), tensor_field, ours_schnet, equivariant, long])
     heads = ["force MAE / meV/Å", "direct, thesis", "SchNet, thesis", "MACE, published"]
-    heads += ["`tensor_field`", "`schnet`", "`equivariant`", "`equivariant`, hours"]
+    heads += ["`tensor_field`", "`schnet`", "`equivariant`", "`equivariant`, long"]
     study.table("summary", heads, rows, keys=1, fill=True)
 
 

@@ -22,6 +22,7 @@ from ase_mlcalc.training.train import train
 
 MEMBERS, N_TRAIN, EPOCHS = 4, 100, 150
 TEMPERATURES_K = [300, 500]
+WINDOW_PS = 0.1
 FACTORS = (1.0, 2.0)
 """Thresholds over the largest spread on test structures."""
 COLUMNS = (
@@ -126,24 +127,32 @@ def _row(temperature: float, runs: list[Watched], threshold: float) -> list[Cell
 
 
 def draw(path: Path, watched: dict[float, list[Watched]], threshold: float) -> None:
-    """Spread in time; runs that broke end with a cross, at the upper edge where they leave the picture."""
+    """Largest spread of each `WINDOW_PS` in time; runs that broke end with a cross, at the upper edge or below it."""
     figure = new_figure(4.4 * len(watched), 3.6)
     lowest, highest = 0.8 * min(run.spread.min() for runs in watched.values() for run in runs), 20 * threshold
     for position, (temperature, runs) in enumerate(watched.items()):
         axes = new_axes(figure, 1, len(watched), position)
         for run in runs:
             color = GREY if run.broke_ps is None else COLORS[1]
-            axes.plot(run.times_ps, run.spread, color=color, lw=0.7)
+            axes.plot(*_largest(run), color=color, lw=0.9)
             if run.broke_ps is not None:
                 last = min(run.spread[-1], 0.8 * highest)
                 axes.plot(run.times_ps[-1], last, "x", color=COLORS[1], markersize=7, label="a bond broke")
         axes.axhline(threshold, color=COLORS[0], ls="--", lw=1.0, label="largest on test structures")
+        axes.axhline(2 * threshold, color=COLORS[0], ls=":", lw=1.0, label="twice that")
         axes.set_ylim(lowest, highest)
         logarithmic(axes)
         axes.set_title(f"{temperature:g} K", fontsize=10)
         axes.set_xlabel("time at constant energy / ps")
-        axes.set_ylabel("largest spread of a force / eV/Å")
+        axes.set_ylabel(f"largest spread of a force in {WINDOW_PS:g} ps / eV/Å")
         handles, labels = axes.get_legend_handles_labels()
         once = dict(zip(labels, handles, strict=True))
         axes.legend(once.values(), once, loc="upper left", frameon=False, fontsize=8)
     save(figure, path)
+
+
+def _largest(run: Watched) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of intervals of `WINDOW_PS`, and the largest spread in each; the first one has both of its ends."""
+    number = np.maximum(1, np.ceil(run.times_ps / WINDOW_PS - 1e-6)).astype(int)
+    present = np.unique(number)
+    return present * WINDOW_PS, np.array([run.spread[number == k].max() for k in present])

@@ -107,19 +107,17 @@ def errors(
             "force": test_row.metrics.force_rmse_meV_per_A,
             "train energy": train_row.metrics.energy_rmse_meV_per_atom,
             "train force": train_row.metrics.force_rmse_meV_per_A,
-            "ms": test_row.ms_per_call,
-            "atoms": test_row.n_atoms_timed,
         }
     study.keep("errors", kept)
     columns = [
         "model", "energy RMSE / meV/atom, published", "test", "train", "force RMSE / meV/Å, published", "test ",
-        "train ", "ms a call",
+        "train ",
     ]  # fmt: skip
     rows = []
     for name, own in kept[material.name].items():
         energy, force = material.reported.get(name, (None, None))
         errors_of = [energy, own["energy"], own["train energy"], force, own["force"], own["train force"]]
-        rows.append([titled(name), *errors_of, own["ms"]])
+        rows.append([titled(name), *errors_of])
     study.table(f"{material.name}-errors", columns, rows, keys=1)
     summary(study)
 
@@ -152,8 +150,7 @@ def summary(study: Study) -> None:
     published = {("SiC", "plain"): "stable", ("GeSe2", "plain"): "collapses", ("GeSe2", "decomposed"): "stable"}
     rows = []
     for material in (SIC, GESE2):
-        own = {**found.get(material.name, {}), **{key: {} for key in lived.get(material.name, {})}}
-        for name in {**own, **material.reported}:
+        for name in dict.fromkeys([*found.get(material.name, {}), *lived.get(material.name, {}), *material.reported]):
             measured = found.get(material.name, {}).get(name, {})
             energy, force = material.reported.get(name, (None, None))
             survived = lived.get(material.name, {}).get(name)

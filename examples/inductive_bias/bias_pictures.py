@@ -1,6 +1,7 @@
 """Pictures of the study: survival, energies against time, forces of pairs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from ase_mlcalc.study import StudySummary
 
 BIN_A = 0.1
 """Width of the bins that forces of pairs are averaged in, Å."""
+FEWEST = 10
+"""Pairs that a bin needs to be shown; in quick mode one."""
 
 
 def survival(study: Study, material: str, name: str, found: StudySummary) -> None:
@@ -59,10 +62,12 @@ def energies(study: Study, material: str, name: str, folder: Path, found: StudyS
     study.picture(path)
 
 
-def pair_forces_of(study: Study, material: str, checkpoints: Mapping[str, Path], atoms: Atoms) -> None:
+def pair_forces_of(study: Study, material: str, checkpoints: Mapping[str, Path], frames: Sequence[Atoms]) -> None:
     """Mean radial force against distance, a panel for each pair of elements, a line for each model."""
-    found = {name: pair_forces(MLCalculator(path), atoms) for name, path in checkpoints.items()}
-    kinds = np.unique(np.sort(next(iter(found.values())).numbers, axis=1), axis=0).tolist()
+    found = {name: of_frames(MLCalculator(path), frames) for name, path in checkpoints.items()}
+    elements = np.unique(frames[0].numbers).tolist()
+    kinds = list(combinations_with_replacement(elements, 2))
+    fewest = 1 if study.quick else FEWEST
     figure = new_figure(3.6 * len(kinds), 3.3)
     rows = []
     for position, (one, other) in enumerate(kinds):
@@ -70,7 +75,7 @@ def pair_forces_of(study: Study, material: str, checkpoints: Mapping[str, Path],
         axes.axhline(0.0, color=GREY, linewidth=0.8)
         title = f"{chemical_symbols[one]}-{chemical_symbols[other]}"
         for (name, pairs), color in zip(found.items(), COLORS, strict=False):
-            distance, mean = averaged(pairs, one, other)
+            distance, mean = averaged(pairs, one, other, fewest)
             axes.plot(distance, mean, color=color, linewidth=1.3, label=name)
             low = int(np.nanargmin(mean))
             rows.append([title, f"`{name}`", float(-mean[low]), float(distance[low])])
@@ -86,11 +91,16 @@ def pair_forces_of(study: Study, material: str, checkpoints: Mapping[str, Path],
     study.table(f"{material}-pairs", columns, rows)
 
 
-def averaged(pairs: PairForces, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and mean radial forces of a pair of elements in bins; NaN, a gap in the line, where there are none."""
-    mine = pairs.of(one, other)
-    bins = np.floor(pairs.distances[mine] / BIN_A).astype(int)
-    count = np.bincount(bins)
-    total = np.bincount(bins, weights=pairs.radial[mine])
-    mean = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+def of_frames(calculator: MLCalculator, frames: Sequence[Atoms]) -> list[PairForces]:
+    """Forces of all pairs of some frames."""
+    return [pair_forces(calculator, atoms) for atoms in frames]
+
+
+def averaged(found: Sequence[PairForces], one: int, other: int, fewest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and mean radial forces of a pair of elements in bins; NaN, a gap in the line, where pairs are few."""
+    distances = np.concatenate([pairs.distances[pairs.of(one, other)] for pairs in found])
+    radial = np.concatenate([pairs.radial[pairs.of(one, other)] for pairs in found])
+    bins = np.floor(distances / BIN_A).astype(int)
+    count, total = np.bincount(bins), np.bincount(bins, weights=radial)
+    mean = np.divide(total, count, out=np.full(len(count), np.nan), where=count >= fewest)
     return (np.arange(len(count)) + 0.5) * BIN_A, mean

@@ -11,6 +11,9 @@ from materials import Material
 
 from ase_mlcalc.study import StudyJob, StudySummary, run_study
 
+PAIRS_FRAMES = 20
+"""Test frames, about, that forces of pairs are averaged over."""
+
 
 def runs(material: Material) -> Callable[[Study], None]:
     """15 ps of each model from 16 seeds."""
@@ -32,6 +35,7 @@ def survival(study: Study, material: Material, name: str, checkpoints: Mapping[s
         "study.temperatures_K": material.run_K,
         "study.timesteps_fs": material.timestep_fs,
         "study.workers": study.workers,
+        "md.monitors": material.monitors,
     }
     if study.quick:
         changes |= {"study.seeds": 2, "study.scans": False, "md.time_ps": 0.02, "md.frames_every_fs": 10}
@@ -69,7 +73,8 @@ def pairs(material: Material) -> Callable[[Study], None]:
 
     def made(study: Study) -> None:
         checkpoints = {name: study.checkpoint(f"{material.name}/models", name) for name in MODELS}
-        atoms = ase.io.read(present(study, material, "test"), 0)
-        bias_pictures.pair_forces_of(study, material.name, checkpoints, atoms)
+        frames = ase.io.read(present(study, material, "test"), ":")
+        chosen = frames[:: max(1, len(frames) // PAIRS_FRAMES)]
+        bias_pictures.pair_forces_of(study, material.name, checkpoints, chosen)
 
     return made

@@ -43,6 +43,8 @@ class Material(NamedTuple):
     timestep_fs: float
     reported: Mapping[str, tuple[float, float]]
     """Published test RMSE, meV/atom and meV/Å."""
+    monitors: Mapping[str, Mapping[str, Any]] = {}
+    """Of runs, where the defaults do not apply."""
 
     def reference(self, study: Study) -> Reference:
         """What labels it; a stage is left out where that is not installed."""
@@ -79,6 +81,7 @@ SIC = Material(
 GESE2 = Material(
     "GeSe2", SEVENNET, STAND_IN, (1100.0, 1450.0, 1800.0), 1100.0, 2.0,
     {"plain": (2.48, 250.0), "decomposed": (1.64, 170.0)},
+    monitors={name: {"use": False} for name in ("lattice", "bonds", "fragments")},  # molten: bonds come and go
 )  # fmt: skip
 
 
