@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ase.units import kcal, mol
 from rich.console import Console
 from rich.table import Table
 
@@ -36,6 +37,16 @@ from ase_mlcalc.model import MODULES_VARIABLE
 from ase_mlcalc.training.config import TrainJob
 
 ROOT = Path(__file__).resolve().parents[1]
+KCAL_EV = kcal / mol
+"""1 kcal/mol in eV."""
+TINY: dict[str, dict[str, Any]] = {
+    "equivariant": {"features": 4, "edge_features": 2, "l_max": 1},
+    "schnet": {"features": 8, "n_interactions": 1},
+    "tensor_field": {"layers": [4, 4], "l_max": 1},
+    "behler_parrinello": {"n_radial": 3, "angular_zeta": [1.0], "angular_cutoff": 3.0, "hidden": [4, 4]},
+    "sgdml": {"sigma": [10.0]},
+}
+"""Models of quick mode."""
 DATA_VARIABLE = "ASE_MLCALC_DATA"
 Cell = str | float | int | None
 Job = TypeVar("Job", bound=Section)
@@ -71,6 +82,10 @@ class Study(NamedTuple):
                 table = table.setdefault(section, {})
             table[last] = value
         return validate(kind, raw, file)
+
+    def model(self, name: str, **changes: Any) -> dict[str, Any]:
+        """``[model]`` of a training; a quick one is small."""
+        return {"name": name, **changes, **(TINY[name] if self.quick else {})}
 
     def train(self, stage: str, jobs: Mapping[str, Mapping[str, Any]], threads: int = 1) -> dict[str, Trained]:
         """Train several potentials side by side, each in ``STAGE/NAME``; jobs are tables without ``output``."""

@@ -169,8 +169,10 @@ def test_flexible_molecules(study):
 
 def test_minutes_to_a_common_error(monkeypatch, tmp_path):
     """Two logs: 1 minute an epoch, to 10, and 3 minutes an epoch, to 5; a pause does not count."""
+    monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.syspath_prepend(EXAMPLES / "direct_forces")
-    from training_time import KCAL, core_hours, to_common_error
+    from common import KCAL_EV
+    from training_time import core_hours, to_common_error
 
     for name, pace, errors in (("one", 1, [40, 20, 10.5, 10, 12]), ("other", 3, [30, 12, 9, 5])):
         (tmp_path / name).mkdir()
@@ -179,7 +181,7 @@ def test_minutes_to_a_common_error(monkeypatch, tmp_path):
         text = "\n".join(["epoch,minutes,val_force_mae_meV_per_A", *lines])
         (tmp_path / name / "log.csv").write_text(text)
     assert core_hours(tmp_path / "one") == pytest.approx(5 / 60)
-    assert to_common_error(tmp_path / "one", tmp_path / "other") == pytest.approx([3, 9, 3, 11 / KCAL])
+    assert to_common_error(tmp_path / "one", tmp_path / "other") == pytest.approx([3, 9, 3, 11 / 1000 / KCAL_EV])
     assert to_common_error(tmp_path / "one", tmp_path / "none") == [None] * 4
 
 

@@ -15,15 +15,14 @@ from typing import Any
 
 import ase.io
 from ase import Atoms
-from ase.units import kcal, mol
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import LeftOut, Study, main, needs
+from common import KCAL_EV, LeftOut, Study, main, needs
 
 from ase_mlcalc.data.read import read_frames
 from ase_mlcalc.training.side_by_side import compare_files
 
-KCAL = 1000 * kcal / mol  # meV
+KCAL_MEV = 1000 * KCAL_EV
 MODELS = ("tensor_field", "schnet", "equivariant")
 MOLECULES = ("ethanol", "benzene", "toluene", "aspirin", "naphthalene", "malonaldehyde", "salicylic", "uracil")
 THESIS = {
@@ -65,11 +64,6 @@ LONG_EPOCHS = {
     "smooth": {"ethanol": 400, "benzene": 300, "toluene": 250, "aspirin": 150},
 }
 LONG_MODELS: dict[str, dict[str, Any]] = {"defaults": {}, "smooth": {"l_max": 3, "radial_decay": 2.0}}
-TINY: dict[str, dict[str, Any]] = {
-    "tensor_field": {"layers": [4, 4], "l_max": 1},
-    "equivariant": {"features": 4, "edge_features": 2, "l_max": 1},
-    "schnet": {"features": 8, "n_interactions": 1},
-}
 
 
 def molecules(study: Study) -> Sequence[str]:
@@ -102,14 +96,14 @@ def accuracy(study: Study) -> None:
         jobs = {
             name: {
                 "data": own,
-                "model": {"name": name, **(TINY[name] if study.quick else {})},
+                "model": study.model(name),
                 "train": {"max_epochs": 1 if study.quick else EPOCHS[name], "validate_every": 1},
             }
             for name in MODELS
         }
         stage = f"accuracy/{molecule}"
         found = study.train(stage, jobs)
-        measured = [None if one.test is None else one.test.force_mae_meV_per_A / KCAL for one in found.values()]
+        measured = [None if one.test is None else one.test.force_mae_meV_per_A / KCAL_MEV for one in found.values()]
         hours = [training_time.core_hours(study.out / stage / name) for name in MODELS]
         rows.append([molecule, *THESIS.get(molecule, (None, None)), *measured, *hours])
         times.append([molecule, *THESIS_MINUTES.get(molecule, (None, None))])
@@ -142,7 +136,7 @@ def reach(study: Study) -> None:
         for molecule, epochs in (("ethanol", 2),) if study.quick else LONG_EPOCHS[kind].items():
             job = {
                 "data": data(study, molecule),
-                "model": {"name": "equivariant", **(TINY["equivariant"] if study.quick else {}), **changes},
+                "model": study.model("equivariant", **changes),
                 "train": {"max_epochs": epochs},
             }
             (one,) = study.train(f"reach/{molecule}", {kind: job}).values()
@@ -198,7 +192,7 @@ def warning(study: Study) -> None:
     import spread_warning
 
     molecule = "ethanol" if study.quick else "toluene"
-    spread_warning.show(study, data(study, molecule), start(study, molecule), TINY)
+    spread_warning.show(study, data(study, molecule), start(study, molecule))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -212,9 +206,9 @@ def summary(study: Study) -> None:
     rows = []
     for molecule in accurate | reached:
         direct, schnet, *ours = accurate.get(molecule, [*THESIS[molecule], None, None, None])
-        tensor_field, ours_schnet, equivariant = (None if one is None else one * KCAL for one in ours)
+        tensor_field, ours_schnet, equivariant = (None if one is None else one * KCAL_MEV for one in ours)
         _, long = reached.get(molecule, (None, None))
-        published = [None if one is None else one * KCAL for one in (direct, schnet)]
+        published = [None if one is None else one * KCAL_MEV for one in (direct, schnet)]
         rows.append([molecule, *published, MACE.get(molecule), tensor_field, ours_schnet, equivariant, long])
     heads = ["force MAE / meV/Å", "direct, thesis", "SchNet, thesis", "MACE, published"]
     heads += ["`tensor_field`", "`schnet`", "`equivariant`", "`equivariant`, long"]

@@ -46,13 +46,13 @@ class Watched(NamedTuple):
     broke_ps: float | None
 
 
-def show(study: Study, data: dict[str, Any], start: Path, tiny: dict[str, dict[str, Any]]) -> None:
+def show(study: Study, data: dict[str, Any], start: Path) -> None:
     """Train, run, look, and write the table and the picture."""
     folder = study.out / "warning"
     raw = {
         "output": folder / "committee",
         "data": {**data, "n_train": 8 if study.quick else N_TRAIN},
-        "model": {"name": "tensor_field", **(tiny["tensor_field"] if study.quick else {})},
+        "model": study.model("tensor_field"),
         "train": {
             "members": 2 if study.quick else MEMBERS,
             "max_epochs": 1 if study.quick else EPOCHS,

@@ -7,9 +7,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from ase.units import kcal, mol
-
-KCAL = 1000 * kcal / mol  # meV
+from common import KCAL_EV
 
 
 def _log(folder: Path) -> dict[str, np.ndarray] | None:
@@ -48,4 +46,4 @@ def to_common_error(one: Path, other: Path) -> list[float | None]:
         float(log["epoch"][int(np.argmax(own <= common))]) * _minutes_per_epoch(log)
         for log, own in zip(logs, best, strict=True)
     ]
-    return [*minutes, minutes[1] / minutes[0], common / KCAL]
+    return [*minutes, minutes[1] / minutes[0], common / 1000 / KCAL_EV]

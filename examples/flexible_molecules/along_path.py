@@ -7,18 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from ase.units import kcal, mol
+from common import KCAL_EV
 from numpy.typing import NDArray
 
 from ase_mlcalc.plots import COLORS, logarithmic, new_axes, new_figure, save
 
 Array = NDArray[np.float64]
-KCAL = kcal / mol
 COLUMNS = (
-    "energy MAE / kcal/mol",
+    "MAE of energies from the first / kcal/mol",
     "error of the highest energy / kcal/mol",
-    "force MAE / kcal/mol/Å, minima",
-    "transition region",
+    "force MAE / kcal/mol/Å, outside the transition region",
+    "within it",
 )
 
 
@@ -41,7 +40,7 @@ def follow(points: Sequence[Atoms], calculator: Calculator) -> Followed:
 
 
 def errors(points: Sequence[Atoms], found: Followed, critical: tuple[float, float] | None) -> list[float | None]:
-    """In the order of `COLUMNS`; without a transition region all structures are minima."""
+    """In the order of `COLUMNS`; without a transition region all structures are outside."""
     reference = _energies(points)
     top = int(np.argmax(reference))
     inside = np.zeros(len(points), dtype=bool)
@@ -49,9 +48,9 @@ def errors(points: Sequence[Atoms], found: Followed, critical: tuple[float, floa
         values = np.array([atoms.info["coordinate_deg"] for atoms in points])
         inside = (values >= critical[0]) & (values <= critical[1])
     return [
-        float(np.abs(found.energies - reference).mean()) / KCAL,
-        float(found.energies[top] - reference[top]) / KCAL,
-        *(float(found.force_errors[part].mean()) / KCAL if part.any() else None for part in (~inside, inside)),
+        float(np.abs(found.energies - reference).mean()) / KCAL_EV,
+        float(found.energies[top] - reference[top]) / KCAL_EV,
+        *(float(found.force_errors[part].mean()) / KCAL_EV if part.any() else None for part in (~inside, inside)),
     ]
 
 
@@ -65,10 +64,10 @@ def draw(path: Path, points: Sequence[Atoms], found: Mapping[str, Followed]) -> 
     x = np.array([atoms.info.get("coordinate_deg", k) for k, atoms in enumerate(points)], dtype=float)
     figure = new_figure(9.0, 3.6)
     above, below = new_axes(figure, 1, 2, 0), new_axes(figure, 1, 2, 1)
-    above.plot(x, _energies(points) / KCAL, "o-", color="black", linewidth=2.2, label="GFN2-xTB", zorder=1)
+    above.plot(x, _energies(points) / KCAL_EV, "o-", color="black", linewidth=2.2, label="GFN2-xTB", zorder=1)
     for (name, own), color in zip(found.items(), COLORS, strict=False):
-        above.plot(x, own.energies / KCAL, "--", color=color, label=name, zorder=2)
-        below.plot(x, own.force_errors / KCAL, "o-", markersize=3, color=color, label=name)
+        above.plot(x, own.energies / KCAL_EV, "--", color=color, label=name, zorder=2)
+        below.plot(x, own.force_errors / KCAL_EV, "o-", markersize=3, color=color, label=name)
     label = "angle / degrees" if "coordinate_deg" in points[0].info else "conformer"
     above.set_ylabel("energy / kcal/mol")
     below.set_ylabel("force MAE / kcal/mol/Å")

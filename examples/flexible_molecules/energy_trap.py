@@ -13,18 +13,16 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.units import kcal, mol
-from common import Study
+from common import KCAL_EV, Study
 
 from ase_mlcalc.data.audit import audit
 from ase_mlcalc.data.read import read_frames
 
-KCAL = kcal / mol
 STEPS, BATCH = 3000, 3
 KERNEL = {"sigma": 20.0, "max_memory_GB": 7}
 
 
-def show(study: Study, file: Path, tiny: dict[str, dict[str, Any]]) -> None:
+def show(study: Study, file: Path) -> None:
     """Train `schnet` and `sgdml` on labels as they are and on normalised ones, and say what the audit finds."""
     frames = ase.io.read(file, ":")
     changed = study.out / "trap" / "normalised.extxyz"
@@ -43,7 +41,7 @@ def show(study: Study, file: Path, tiny: dict[str, dict[str, Any]]) -> None:
     jobs = {
         f"{model}-{number}-{n}": {
             "data": {**data, **held, "n_train": n},
-            "model": {"name": model, **(KERNEL if model == "sgdml" else {}), **tiny.get(model, {})},
+            "model": study.model(model, **(KERNEL if model == "sgdml" else {})),
             "train": {} if model == "sgdml" else {"max_epochs": 1 if study.quick else round(STEPS * BATCH / n)},
         }
         for number, ((_, model), data) in enumerate(ways.items())
@@ -53,8 +51,8 @@ def show(study: Study, file: Path, tiny: dict[str, dict[str, Any]]) -> None:
     rows = []
     for number, ((way, model), data) in enumerate(ways.items()):
         own = [found[f"{model}-{number}-{n}"].test for n in sizes]
-        energies = [None if one is None else one.energy_mae_meV_per_atom * n_atoms / 1000 / KCAL for one in own]
-        forces = [None if one is None else one.force_mae_meV_per_A / 1000 / KCAL for one in own]
+        energies = [None if one is None else one.energy_mae_meV_per_atom * n_atoms / 1000 / KCAL_EV for one in own]
+        forces = [None if one is None else one.force_mae_meV_per_A / 1000 / KCAL_EV for one in own]
         rows.append([way, f"`{model}`", *energies, *forces, verdict(data["train"])])
     heads = [f"energy MAE / kcal/mol, {n}" for n in sizes] + [f"force MAE / kcal/mol/Å, {n}" for n in sizes]
     study.table("trap", ["energies", "model", *heads, "`check-data` finds"], rows)
@@ -64,7 +62,7 @@ def normalised(frames: list[Atoms]) -> list[Atoms]:
     """Energies with mean zero and a standard deviation of 1 kcal/mol; forces as they are."""
     energies = np.array([atoms.get_potential_energy() for atoms in frames])
     changed = []
-    for atoms, energy in zip(frames, (energies - energies.mean()) / energies.std() * KCAL, strict=True):
+    for atoms, energy in zip(frames, (energies - energies.mean()) / energies.std() * KCAL_EV, strict=True):
         other = Atoms(atoms.numbers, atoms.positions)
         other.calc = SinglePointCalculator(other, energy=energy, forces=atoms.get_forces())
         changed.append(other)

@@ -8,10 +8,8 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.units import kcal, mol
-from common import ROOT, LeftOut, Study
+from common import KCAL_EV, ROOT, LeftOut, Study
 
-KCAL = kcal / mol
 SIGMA = 20.0
 
 
@@ -38,7 +36,7 @@ def show(study: Study, sets: Mapping[str, Path]) -> None:
             learned = write_npz(file.with_name(f"learned-{n}.npz"), chosen)
             data = {"train": learned, "validation": tested}
             (ours,) = study.train(stage, {"ours": {"data": data, "model": {"name": "sgdml", "sigma": SIGMA}}}).values()
-            mine = None if ours.validation is None else ours.validation.force_mae_meV_per_A / 1000 / KCAL
+            mine = None if ours.validation is None else ours.validation.force_mae_meV_per_A / 1000 / KCAL_EV
             theirs = _of_package(python, learned, tested, n, study.out / stage / "package")
             rows.append([name, n, mine, theirs, None if mine is None else mine / theirs])
             study.table("package", ["set", "structures", "`sgdml`, kcal/mol/Å", "package sgdml", "ratio"], rows, keys=2)
@@ -59,7 +57,7 @@ def write_npz(path: Path, frames: Sequence[Atoms]) -> Path:
         path,
         z=frames[0].numbers,
         R=np.array([atoms.positions for atoms in frames]),
-        E=np.array([atoms.get_potential_energy() for atoms in frames]) / KCAL,
-        F=np.array([atoms.get_forces() for atoms in frames]) / KCAL,
+        E=np.array([atoms.get_potential_energy() for atoms in frames]) / KCAL_EV,
+        F=np.array([atoms.get_forces() for atoms in frames]) / KCAL_EV,
     )
     return path

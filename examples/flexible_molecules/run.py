@@ -18,10 +18,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.units import kcal, mol
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import LeftOut, Study, main, needs
+from common import KCAL_EV, TINY, LeftOut, Study, main, needs
 
 from ase_mlcalc import MLCalculator
 from ase_mlcalc.campaigns import LearningCurve, LearningCurveJob, run_learning_curve
@@ -29,7 +28,6 @@ from ase_mlcalc.labelling import label
 from ase_mlcalc.sampling import SampleJob, relaxed_path, sample
 
 REFERENCE = {"method": "GFN2-xTB", "verbosity": 0}
-KCAL = kcal / mol
 SETS = ("rotation", "inversion", "glycine")
 MODELS = ("sgdml", "equivariant", "schnet", "behler_parrinello")
 SIZES = (200, 400, 600, 800, 1000)
@@ -47,12 +45,6 @@ ROTATION_DEG = (180, 165, 150, 135, 120, 110, 100, 90, 80, 70, 55, 40, 25, 10)
 INVERSION_DEG = (115, 125, 135, 145, 155, 165, 174, 186, 195, 205, 215, 225, 235)
 CRITICAL = {"rotation": (70, 120), "inversion": (150, 210)}
 """Degrees between which a path counts as its transition region."""
-TINY: dict[str, dict[str, Any]] = {
-    "sgdml": {"sigma": [10.0]},
-    "equivariant": {"features": 4, "edge_features": 2, "l_max": 1},
-    "schnet": {"features": 8, "n_interactions": 1},
-    "behler_parrinello": {"n_radial": 3, "angular_zeta": [1.0], "angular_cutoff": 3.0, "hidden": [4, 4]},
-}
 
 
 def reference() -> Calculator:
@@ -127,8 +119,8 @@ def sets(study: Study) -> None:
             workers=study.workers,
         )
         labelled = ase.io.read(done.out, ":")
-        spread = np.std([atoms.get_potential_energy() for atoms in labelled]) / KCAL
-        size = np.sqrt(np.mean([np.square(atoms.get_forces()) for atoms in labelled])) / KCAL
+        spread = np.std([atoms.get_potential_energy() for atoms in labelled]) / KCAL_EV
+        size = np.sqrt(np.mean([np.square(atoms.get_forces()) for atoms in labelled])) / KCAL_EV
         rows.append([name, len(points), len(found.runs), found.n_candidates, done.n_labelled, spread, size])
         study.picture(found.figure, f"sample_{name}.png")
     heads = ["set", "structures of the path", "runs", "frames", "labelled"]
@@ -163,7 +155,8 @@ def _rows(curve: LearningCurve, reported: dict[str, Sequence[float]]) -> list[li
     for model in curve.models:
         by_size = {point.size: point for point in curve.of(model)}
         errors = [
-            None if size not in by_size else by_size[size].errors["forces"].mean / 1000 / KCAL for size in curve.sizes
+            None if size not in by_size else by_size[size].errors["forces"].mean / 1000 / KCAL_EV
+            for size in curve.sizes
         ]
         rows.append([f"`{model}`", *errors])
     rows += [[f"{model}, reported (other labels)", *values] for model, values in reported.items()]
@@ -233,7 +226,7 @@ def trap(study: Study) -> None:
     import energy_trap
 
     name = _sampled(study)[0]
-    energy_trap.show(study, _labelled(study, name), TINY if study.quick else {})
+    energy_trap.show(study, _labelled(study, name))
 
 
 def package(study: Study) -> None:

@@ -34,11 +34,6 @@ LEARNED = 478
 PUBLISHED = {"force_rmse_eV_per_A": 1.04, "energy_rmse_hartree": 0.366}
 FORCE_AIM, ENERGY_AIM = "20; `schnet` 60", "0.3"
 """MAE in meV/Å and meV/atom, of `equivariant` unless another is named."""
-TINY: dict[str, dict[str, Any]] = {
-    "equivariant": {"features": 4, "edge_features": 2, "l_max": 1},
-    "schnet": {"features": 8},
-}
-"""Of quick mode."""
 
 
 def frames(study: Study, level: str) -> dict[str, Any]:
@@ -141,7 +136,7 @@ def models(study: Study) -> None:
     jobs = {
         name: {
             "data": data,
-            "model": {"name": name, **(TINY[name] if study.quick else {})},
+            "model": study.model(name),
             "train": {"max_epochs": 1 if study.quick else most},
         }
         for name, most in epochs.items()
@@ -227,7 +222,7 @@ def transfer(study: Study) -> None:
     for n in sizes:
         data = {**high, "n_train": n - n // 10, "n_validation": n // 10 or 1}
         steps = {"max_epochs": 1 if study.quick else round(400 / math.sqrt(n))}
-        anew = {"model": {"name": "equivariant", **(TINY["equivariant"] if study.quick else {})}, "train": steps}
+        anew = {"model": study.model("equivariant"), "train": steps}
         jobs[f"equivariant-{n}-scratch"] = {"data": data, **anew}
         jobs[f"equivariant-{n}-transfer"] = {"data": data, "train": {**steps, "start_from": base}}
         jobs[f"equivariant-{n}-delta"] = {"data": {**data, "base": {"model": base}}, **anew}
