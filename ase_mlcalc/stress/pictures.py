@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from ase import Atoms, units
@@ -22,7 +21,7 @@ _MAP = "RdBu_r"
 
 
 def profile_plot(path: Path, fields: Mapping[str, StressField], layers: Sequence[float] = ()) -> None:
-    """Normal stress against height for profiles along one cell vector, with bands of two standard errors.
+    """Normal stress against height for profiles along one cell vector, the first with a band of two standard errors.
 
     Parameters
     ----------
@@ -38,15 +37,15 @@ def profile_plot(path: Path, fields: Mapping[str, StressField], layers: Sequence
     for height in layers:
         axes.axvline(height, color=GREY, linewidth=0.6, alpha=0.5, zorder=0)
     axes.axhline(0.0, color="black", linewidth=0.6, zorder=1)
-    for (label, field), color in zip(fields.items(), COLORS, strict=False):
-        draw_profile(axes, field, label, color, parts=len(fields) == 1)
+    for k, ((label, field), color) in enumerate(zip(fields.items(), COLORS, strict=False)):
+        draw_profile(axes, field, label, color, parts=len(fields) == 1, band=k == 0)
     axes.set_xlabel("height / Å")
     axes.set_ylabel("normal stress / GPa (tension > 0)")
-    axes.legend(loc="best", frameon=False)
+    figure.legend(loc="outside upper center", ncols=3 if len(fields) == 1 else 2, frameon=False)
     save(figure, path)
 
 
-def draw_profile(axes: Axes, field: StressField, label: str, color: str, *, parts: bool) -> None:
+def draw_profile(axes: Axes, field: StressField, label: str, color: str, *, parts: bool, band: bool) -> None:
     """The normal component of one profile; planes as a line through points, averages over bins as steps."""
     assert field.normal is not None  # callers draw profiles
     drawn = [(label, field.normal.total, field.normal.total_stderr, color)]
@@ -55,16 +54,20 @@ def draw_profile(axes: Axes, field: StressField, label: str, color: str, *, part
             ("potential part", field.normal.potential, field.normal.potential_stderr, COLORS[1]),
             ("kinetic part", field.normal.kinetic, field.normal.kinetic_stderr, COLORS[2]),
         ]
-    averaged = field.name in ("ik", "bins")
-    style = "steps-mid" if averaged else "default"
-    step: Literal["mid"] | None = "mid" if averaged else None
-    for name, values, stderr, hue in drawn:
-        axes.plot(field.heights, values / units.GPa, color=hue, linewidth=1.4, drawstyle=style, label=name)
-        if stderr is not None:
-            low, high = values - 2 * stderr, values + 2 * stderr
-            axes.fill_between(
-                field.heights, low / units.GPa, high / units.GPa, step=step, color=hue, alpha=0.2, linewidth=0
-            )
+    for k, (name, values, stderr, hue) in enumerate(drawn):
+        x, y = _line(field, values)
+        axes.plot(x, y, color=hue, linewidth=1.4, label=name)
+        if band and k == 0 and stderr is not None:
+            (_, low), (_, high) = (_line(field, values + sign * 2 * stderr) for sign in (-1, 1))
+            axes.fill_between(x, low, high, color=hue, alpha=0.2, linewidth=0)
+
+
+def _line(field: StressField, values: Array) -> tuple[Array, Array]:
+    """Heights and GPa to join by straight lines; averages over bins hold from the lower edge to the upper one."""
+    if field.name not in ("ik", "bins"):
+        return field.heights, values / units.GPa
+    edges = np.append(field.heights - field.heights[0], field.heights[-1] + field.heights[0])
+    return edges.repeat(2)[1:-1], (values / units.GPa).repeat(2)
 
 
 def slice_plot(path: Path, field: StressField) -> None:
