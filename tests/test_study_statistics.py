@@ -100,13 +100,35 @@ def test_log_rank_of_a_textbook():
 def test_log_rank_is_that_of_scipy():
     rng = np.random.default_rng(1)
     for _ in range(5):
-        times = [np.minimum(np.ceil(rng.exponential(scale, 12) * 4) / 4, 2.5) for scale in (1.0, 2.0)]
+        times = [np.minimum(np.ceil(rng.exponential(scale, 60) * 4) / 4, 2.5) for scale in (1.0, 1.4)]
         samples = [Lifetimes(list(t[t < 2.5]), list(t[t == 2.5])) for t in times]
         censored = [stats.CensoredData(uncensored=s.failed_ps, right=s.censored_ps) for s in samples]
         expected = stats.logrank(*censored)
         test = log_rank([tuple(samples)])
         assert test.statistic == pytest.approx(expected.statistic, abs=1e-10)
-        assert test.p_value == pytest.approx(expected.pvalue, abs=1e-10)
+        assert test.p_value == pytest.approx(expected.pvalue, rel=0.2), "of many runs, so that the normal one is near"
+
+
+def test_p_value_is_that_of_all_exchanges():
+    """Of the 20 ways to call three of six runs a, two are as extreme as the first three to fail against the others."""
+    assert log_rank([(Lifetimes([1, 2, 3], []), Lifetimes([4], [5, 5]))]).p_value == pytest.approx(2 / 20)
+    eight = Lifetimes([], [5.0] * 8)
+    four, five = (Lifetimes(list(np.arange(n) + 1.0), [5.5] * (8 - n)) for n in (4, 5))
+    assert log_rank([(eight, four)]).p_value == pytest.approx(0.077, abs=5e-4)
+    assert log_rank([(eight, five)]).p_value == pytest.approx(0.026, abs=5e-4)
+    many = Lifetimes([], [5.0] * 11), Lifetimes(list(np.arange(5) + 1.0), [5.5] * 6)
+    drawn, exact = log_rank([many]).p_value, 2 * math.comb(17, 11) / math.comb(22, 11)
+    assert drawn == pytest.approx(exact, rel=0.1), "drawn, not listed"
+
+
+def test_p_values_are_uniform_where_models_are_equal():
+    rng, found = np.random.default_rng(3), []
+    for _ in range(400):
+        times = rng.exponential(1.0, (2, 2, 4))  # strata, models, runs
+        strata = [tuple(Lifetimes(list(t[t < 1.5]), [1.5] * int((t >= 1.5).sum())) for t in pair) for pair in times]
+        found.append(log_rank(strata).p_value)
+    assert np.mean(np.array(found) < 0.05) == pytest.approx(0.05, abs=0.035)
+    assert np.mean(np.array(found) < 0.5) == pytest.approx(0.5, abs=0.1)
 
 
 def test_strata_are_compared_within_themselves():

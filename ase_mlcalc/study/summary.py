@@ -184,9 +184,9 @@ class ModelComparison(Section):
     expected_a: float
     """Failures of model a if both failed at the same rate."""
     statistic: float | None = None
-    """Standard normal if they do; positive if model a fails more.  ``None`` where nothing failed."""
+    """About standard normal if they do; positive if model a fails more.  ``None`` where nothing failed."""
     p_value: float | None = None
-    """Two-sided."""
+    """Two-sided, from permutations of the runs."""
     more_stable: str | None = None
     """The model with fewer failures than expected where the p-value is below 0.05."""
 
