@@ -1,6 +1,7 @@
 """Scans of bonds and dimers: what is built wrong is found, named and located; what is right passes."""
 
 import json
+import math
 from itertools import combinations
 
 import numpy as np
@@ -211,6 +212,32 @@ def test_a_kink_of_the_force_is_a_note():
     assert (defect.kind, defect.serious) == ("force_kink", False)
     assert defect.from_A == pytest.approx(1.2345, abs=1e-3)
     assert defect.size == pytest.approx(-20.0, rel=0.05)
+
+
+@pytest.mark.parametrize("width", [1e-3, 1e-5, 1e-6])
+def test_what_is_steep_is_no_jump(width):
+    """A smooth step of the force, far narrower than the distances of a scan: zoomed into for long, it shrinks."""
+
+    def step_of_force(r):
+        x = (r - 1.2345) / width
+        return 0.4 * width * float(np.logaddexp(0.0, x)), 0.4 / (1 + math.exp(-np.clip(x, -300, 300)))
+
+    assert {"force_jump", "force_not_derivative"} & {
+        d.kind for d in scan_bonds(Pairs(step_of_force), nitrogen()).defects
+    } == set()
+
+
+def test_nothing_is_judged_in_an_abyss():
+    """Behind a fall of 50 eV a curve may jump as it likes: the fall is the defect."""
+
+    def abyss(r):
+        if r > 1.05:
+            return 0.0, 0.0
+        depth = -1e5 * (1.05 - r) ** 3, 3e5 * (1.05 - r) ** 2
+        return (depth[0] - 1e9, depth[1] + 1e9) if r < 0.85 else depth
+
+    scan = scan_bonds(Pairs(abyss), nitrogen())
+    assert serious(scan) == {"no_wall"}
 
 
 def test_what_is_out_of_reach_is_a_note_that_still_counts():

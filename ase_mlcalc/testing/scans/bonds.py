@@ -375,7 +375,7 @@ def _scan(path: Path, bond: Bond, room: _Room, noise: Noise) -> BondCurve:
     curve = trace(path, inward, np.concatenate([[bond.length], outward]))
     start = int(np.argmin(np.abs(curve.distance - bond.length)))
     way = Way(curve, _minimum(curve, start))
-    smooth = smoothness(path, curve, noise)
+    smooth = smoothness(path, way, noise)
     verdict = judge(bond.name, way, smooth, _bad_falls(way, room))
     energy = way.work if curve.has_energy else curve.energy
     return BondCurve(bond, curve.distance, energy, curve.force, float(curve.distance[way.origin]), verdict)

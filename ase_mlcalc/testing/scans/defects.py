@@ -39,6 +39,9 @@ FORCE_ERROR = 0.02
 FALL_EV = 0.05
 """Within reach, jumps and falls above these and larger errors of the force are failures; smaller ones are notes."""
 
+ABYSS_EV = 50.0
+"""Deeper than any bond.  What falls below is reported as a fall; how smooth a curve is down there means nothing."""
+
 JUMP_LENGTH_A = 0.1
 """A jump of the force counts in scores as its work over this length, that of a thermal vibration."""
 
@@ -123,13 +126,25 @@ class Way:
         found = shape.falls(self.work[self.origin :: -1])
         return [Fall(self.origin - top, self.origin - bottom) for top, bottom in found]
 
-    def barrier(self, distance: float) -> float:
-        """eV, the highest energy on the way to a distance on the curve."""
+    def before(self, distance: float) -> int:
+        """Index of the end of the interval around a distance that is nearer to the start: the other lies behind."""
         r = self.curve.distance
         k = int(np.searchsorted(r, distance))
-        # the end of the interval that is nearer to the start: the other lies behind
-        k = min(k, len(r) - 1) if distance <= r[self.origin] else max(k - 1, 0)
-        return float(self.highest[k])
+        return min(k, len(r) - 1) if distance <= r[self.origin] else max(k - 1, 0)
+
+    def barrier(self, distance: float) -> float:
+        """eV, the highest energy on the way to a distance on the curve."""
+        return float(self.highest[self.before(distance)])
+
+    @property
+    def in_abyss(self) -> NDArray[np.bool_]:
+        """(K - 1,) which intervals lie deeper than `ABYSS_EV` below the start."""
+        lost = self.work < -ABYSS_EV
+        return lost[:-1] & lost[1:]
+
+    def outside_abyss(self, jumps: list[Jump]) -> list[Jump]:
+        """Those of some jumps that are met before the abyss."""
+        return [jump for jump in jumps if self.work[self.before(jump.distance)] >= -ABYSS_EV]
 
 
 class Measures(NamedTuple):
@@ -174,12 +189,14 @@ class Smoothness(NamedTuple):
     noise: Noise
 
 
-def smoothness(path: Path, curve: Curve, noise: Noise) -> Smoothness:
-    """Look for everything that is not smooth."""
-    of_energy = shape.energy_jumps(path, curve, noise)
-    of_force = shape.force_jumps(path, curve, noise)
-    kinks = shape.force_kinks(path, curve, noise, of_energy + of_force)
-    return Smoothness(of_energy, of_force, kinks, shape.force_errors(path, curve, of_energy + of_force), noise)
+def smoothness(path: Path, way: Way, noise: Noise) -> Smoothness:
+    """Look for everything that is not smooth, except in an abyss."""
+    curve = way.curve
+    of_energy = way.outside_abyss(shape.energy_jumps(path, curve, noise))
+    of_force = way.outside_abyss(shape.force_jumps(path, curve, noise))
+    known = of_energy + of_force
+    kinks = way.outside_abyss(shape.force_kinks(path, curve, noise, known))
+    return Smoothness(of_energy, of_force, kinks, shape.force_errors(path, curve, known, noise, way.in_abyss), noise)
 
 
 def judge(where: str, way: Way, smooth: Smoothness, bad_falls: Sequence[tuple[Kind, Fall]]) -> Verdict:

@@ -174,7 +174,7 @@ def _scan(path: Path, pair: tuple[int, int], name: str, grid: Array, noise: Nois
     way = Way(curve, len(curve.distance) - 1)
     no_bond = NO_BOND * float(covalent_radii[list(pair)].sum())
     found = way.falls(outward=False)
-    verdict = judge(f"{name} dimer", way, smoothness(path, curve, noise), _bad_falls(way, found, no_bond))
+    verdict = judge(f"{name} dimer", way, smoothness(path, way, noise), _bad_falls(way, found, no_bond))
     inner = [fall.bottom for fall in found if fall.bottom > 0]
     within = len(curve.distance) - 1 if cutoff is None else int(np.searchsorted(curve.distance, cutoff)) - 1
     at_cutoff = [_known(values[within]) if within >= 0 else None for values in (way.work, curve.force)]

@@ -2,8 +2,9 @@ r"""What can be wrong with a curve of energy and force against a distance, in nu
 
 With E the energy and F the force along the path (positive pushes apart) at distances r:
 
-- a jump of E is what is left of :math:`\Delta E + \int F dr` over an interval when the interval is made 512 times
-  smaller; a jump of F what is left of :math:`\Delta F`.  Whatever is smooth shrinks with the interval, a jump stays.
+- a jump of E is what is left of :math:`\Delta E + \int F dr` over an interval when the interval is made 512 and then up
+  to two million times smaller; a jump of F what is left of :math:`\Delta F`.  Whatever is smooth shrinks with the
+  interval, if only the steepest of it at last; a jump stays.
 - the error of the force over an interval of length h is :math:`(\Delta E + \int F dr)/h`, the mean of F + dE/dr there.
 - a fall is a stretch over which E goes down while a physical bond goes up.
 
@@ -32,8 +33,9 @@ KINK_FLOOR_EV_PER_A2 = 1.0
 
 _STANDS_OUT = 4.0
 _MOST_ZOOMS = 4
-_PARTS, _LEVELS = 8, 3
+_PARTS, _LEVELS, _MOST_LEVELS = 8, 3, 7
 _SIGMAS = 6.0
+_NOISY = 0.1
 _DOUBTFUL, _MOST_DIVIDED = 0.005, 20
 
 
@@ -112,16 +114,16 @@ def force_kinks(path: Path, curve: Curve, noise: Noise, known: list[Jump]) -> li
     return found
 
 
-def force_errors(path: Path, curve: Curve, jumps: list[Jump]) -> Array:
-    """(K - 1,) eV/Å, mean of F + dE/dr over each interval; NaN where E or F jumps, or one of them is not there.
+def force_errors(path: Path, curve: Curve, jumps: list[Jump], noise: Noise, ignored: NDArray[np.bool_]) -> Array:
+    """(K - 1,) eV/Å, mean of F + dE/dr over each interval; NaN if ignored, where E or F jumps or one is not there.
 
-    Intervals that look wrong are divided, the worst first, until one of them stays as wrong: an integral over a narrow
-    feature is only inaccurate.
+    Intervals that look wrong are zoomed into, the worst first, until one of them stays as wrong: an integral over a
+    narrow feature is only inaccurate.
     """
     r = curve.distance
     if not (curve.has_energy and curve.has_forces):
         return np.full(len(r) - 1, np.nan)
-    error = _residual(curve) / np.diff(r)
+    error = np.where(ignored, np.nan, _residual(curve) / np.diff(r))
     for jump in jumps:
         k = int(np.searchsorted(r, jump.distance)) - 1
         error[max(k - 1, 0) : k + 2] = np.nan
@@ -131,13 +133,10 @@ def force_errors(path: Path, curve: Curve, jumps: list[Jump]) -> Array:
         if number == _MOST_DIVIDED:
             error[suspects[number:]] = np.nan
             break
-        x = np.linspace(r[k], r[k + 1], 5)
-        fine = Curve(x, *path.along(x), "", "")
-        divided = float(_residual(fine).sum() / (x[-1] - x[0]))
-        confirmed = abs(divided) > 0.5 * abs(error[k])
-        error[k] = divided
-        if confirmed:
+        zoomed = _error_within(path, float(r[k]), float(r[k + 1]), noise)
+        if abs(zoomed) > 0.5 * abs(error[k]):
             break
+        error[k] = zoomed
     return error
 
 
@@ -207,7 +206,7 @@ def _jumps(
 def _zoomed(path: Path, low: float, high: float, changes: Callable[[Array, Array, Array], Array]) -> Jump | None:
     """The change that stands out most in an interval, after zooming into it."""
     size = before = 0.0
-    for _ in range(_LEVELS):
+    for level in range(1, _MOST_LEVELS + 1):
         before = size
         x = np.linspace(low, high, _PARTS + 1)
         energy, force = path.along(x)
@@ -217,7 +216,22 @@ def _zoomed(path: Path, low: float, high: float, changes: Callable[[Array, Array
         excess = change - np.median(change)
         k = int(np.abs(excess).argmax())
         size, low, high = float(excess[k]), float(x[k]), float(x[k + 1])
-    return Jump(0.5 * (low + high), size) if abs(size) > 0.5 * abs(before) else None
+        if level >= _LEVELS and abs(size) <= 0.5 * abs(before):
+            return None
+    return Jump(0.5 * (low + high), size)
+
+
+def _error_within(path: Path, low: float, high: float, noise: Noise) -> float:
+    """F + dE/dr where it is largest in an interval, as near to a point as the noise of the energy lets it be told."""
+    worst = np.inf
+    for _ in range(_MOST_LEVELS):
+        x = np.linspace(low, high, _PARTS + 1)
+        local = _residual(Curve(x, *path.along(x), "", "")) / np.diff(x)
+        k = int(np.nan_to_num(np.abs(local), nan=np.inf).argmax())
+        worst, low, high = float(local[k]), float(x[k]), float(x[k + 1])
+        if _SIGMAS * noise.energy / (high - low) > _NOISY * abs(worst):
+            break
+    return worst
 
 
 def _kink(path: Path, low: float, high: float, noise: Noise) -> Jump | None:
