@@ -198,6 +198,16 @@ def test_float32_is_checked_by_the_definition_of_the_calculator(monkeypatch):
         assert failed(measure_all((check_float32,), subject)) == caught
 
 
+def test_float32_is_checked_of_a_potential_that_has_a_kernel(tmp_path):
+    """A checkpoint of `equivariant` is loaded with its kernel, which has one precision."""
+    model = lookup("equivariant")
+    save(Derived(model(model.Config(species=(18,), features=4)).double()), tmp_path / "model.safetensors")
+    calculator = MLCalculator(tmp_path / "model.safetensors")
+    assert calculator.potential.compiled is not None
+    subject = CalculatorSubject(calculator, argon(), only=("energy", "forces"))
+    assert outcomes(measure_all((check_float32,), subject)) == {"float32": "passed"}
+
+
 def test_a_cutoff_that_jumps_is_caught(monkeypatch):
     def truncated(self, squared_p, u_p):
         return torch.where(squared_p < self.config.cutoff**2, u_p, 0.0)

@@ -49,7 +49,7 @@ def moving_argon():
 
 def config(name, **changes):
     return MDConfig(
-        temperature_K=40, timestep_fs=4, time_ps=0.3, thermo_every_fs=8, frames_every_fs=28, checkpoint_every_fs=60,
+        temperature_K=40, timestep_fs=4, time_ps=0.3, thermo_every_fs=8, frames_every_fs=24, checkpoint_every_fs=60,
         stresses_every_fs=120, stress_series_every_fs=12, thermostat_time_fs=80, barostat_time_fs=300,
     ).model_copy(update=INTEGRATORS[name] | changes)  # fmt: skip
 

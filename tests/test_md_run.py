@@ -115,10 +115,10 @@ def test_thermo_rows_are_what_ase_gives_at_that_frame(tmp_path):
 
 
 def test_frames_hold_results_and_sampled_stresses(tmp_path):
-    config = NVE.model_copy(update={"frames_every_fs": 20, "stresses_every_fs": 50})
+    config = NVE.model_copy(update={"frames_every_fs": 10, "stresses_every_fs": 53})
     run_md(argon(), config, tmp_path, progress=False)
     frames = {frame.info["step"]: frame for frame in read_trajectory(tmp_path / "md.traj")}
-    assert sorted(frames) == sorted({*range(0, 101, 10), 0, 25, 50, 75, 100})
+    assert sorted(frames) == [*range(0, 101, 5)]
     assert [step for step, frame in frames.items() if "stresses" in frame.calc.results] == [0, 25, 50, 75, 100]
     named = {
         step: frame.info["stress_definition"] for step, frame in frames.items() if "stress_definition" in frame.info
@@ -127,6 +127,18 @@ def test_frames_hold_results_and_sampled_stresses(tmp_path):
     results = frames[75].calc.results
     assert np.allclose(results["stresses"].sum(axis=0), results["stress"], atol=1e-12)
     assert {"energy", "forces"} <= frames[10].calc.results.keys()
+
+
+@pytest.mark.parametrize(("timestep", "frames", "stresses", "expected"), [
+    (3.0, 50.0, 100.0, (17, 34)),
+    (4.0, 50.0, 100.0, (12, 24)),
+    (1.0, 50.0, 20.0, (20, 20)),
+    (1.0, 50.0, 0.0, (50, None)),
+    (1.0, 50.0, 60.0, (50, 50)),
+])  # fmt: skip
+def test_frames_are_at_equal_distances(timestep, frames, stresses, expected):
+    config = MDConfig(timestep_fs=timestep, frames_every_fs=frames, stresses_every_fs=stresses)
+    assert config.steps_between_frames == expected
 
 
 def test_frames_say_how_the_stress_is_split(tmp_path):

@@ -69,7 +69,11 @@ class MDConfig(Section):
         5.0, ge=0, allow_inf_nan=False, description="time between looks of the monitors, fs; 0: no monitors"
     )
     stresses_every_fs: float = Field(
-        100.0, ge=0, allow_inf_nan=False, description="time between frames with per-atom stress, fs; 0: none"
+        100.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="time between frames with per-atom stress, fs; 0: none. Frames are at equal distances: the larger "
+        "of this and frames_every_fs is rounded to a multiple of the other",
     )
     stress_series_every_fs: float = Field(
         0.0,
@@ -127,6 +131,20 @@ class MDConfig(Section):
     def steps_between(self, every_fs: float) -> int:
         """A time interval in whole time steps, at least one."""
         return max(1, round(every_fs / self.timestep_fs))
+
+    @property
+    def steps_between_frames(self) -> tuple[int, int | None]:
+        """Steps between frames, and between those with per-atom stress: one is a multiple of the other.
+
+        So frames are at equal distances, as whoever reads a trajectory takes for granted.
+        """
+        frames = self.steps_between(self.frames_every_fs)
+        if not self.stresses_every_fs:
+            return frames, None
+        stresses = self.steps_between(self.stresses_every_fs)
+        if stresses >= frames:
+            return frames, frames * round(stresses / frames)
+        return stresses, stresses
 
 
 class JobFiles(Section):

@@ -37,8 +37,7 @@ class Recorder:
     def __init__(self, folder: Path, stage: str, config: MDConfig, lengths: Mapping[str, int] | None = None) -> None:
         self._config = config
         self._thermo_every = config.steps_between(config.thermo_every_fs)
-        self._frames_every = config.steps_between(config.frames_every_fs)
-        self._stresses_every = config.steps_between(config.stresses_every_fs) if config.stresses_every_fs else None
+        self._frames_every, self._stresses_every = config.steps_between_frames
         self._trajectory = folder / f"{stage}.traj"
         self._rows = [folder / THERMO_FILE, stress_series_path(folder, stage), heat_flux_path(folder, stage)]
         kept = _lengths_at_start(folder, self._rows) if lengths is None else lengths
@@ -59,8 +58,7 @@ class Recorder:
     @property
     def intervals(self) -> tuple[int, ...]:
         """Steps between what is written, of each kind."""
-        stresses = () if self._stresses_every is None else (self._stresses_every,)
-        return (self._thermo_every, self._frames_every, *stresses, *self._fluxes.intervals)
+        return (self._thermo_every, self._frames_every, *self._fluxes.intervals)
 
     @property
     def last_frame_step(self) -> int | None:
@@ -87,7 +85,7 @@ class Recorder:
     def write_frames(self, atoms: Atoms, step: int, *, last: bool) -> None:
         """Append a frame if one is due, which it is at the last step."""
         with_stresses = self._stresses_every is not None and step % self._stresses_every == 0
-        if not (step % self._frames_every == 0 or with_stresses or last):
+        if not (step % self._frames_every == 0 or last):
             return
         with_stress = has_volume(atoms) and atoms.pbc.any()
         results = {

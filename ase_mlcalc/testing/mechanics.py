@@ -8,8 +8,9 @@ from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
 from ase_mlcalc.calculator import MLCalculator
+from ase_mlcalc.ensemble import Ensemble, derived_members
 from ase_mlcalc.errors import MLCalcError
-from ase_mlcalc.potential import Derived
+from ase_mlcalc.potential import Derived, Potential
 from ase_mlcalc.testing import calculators, finite_difference, outcome
 from ase_mlcalc.testing.calculators import CalculatorSubject
 from ase_mlcalc.testing.measured import Measured, measure_all
@@ -107,7 +108,7 @@ def check_float32(subject: CalculatorSubject, judge: Judge) -> None:
     definition = calculator.stress_definition if calculator.stress_definition in DEFINITIONS else "edge"
     try:
         single, double = (
-            MLCalculator(calculator.potential, dtype=dtype, stress_definition=definition)
+            MLCalculator(_without_code(calculator.potential), dtype=dtype, stress_definition=definition)
             for dtype in ("float32", "float64")
         )
     except MLCalcError as error:
@@ -119,6 +120,14 @@ def check_float32(subject: CalculatorSubject, judge: Judge) -> None:
             judge.close(f"{name}, eV per atom", got / count, expected / count, outcome.SINGLE_PRECISION, scale=1.0)
         else:
             judge.close(name, got, expected, outcome.SINGLE_PRECISION)
+
+
+def _without_code(potential: Potential) -> Potential:
+    """The same by PyTorch: kernels and compiled code are for one precision."""
+    if isinstance(potential, Ensemble):
+        members = [Derived(member.model, member.baseline) for member in derived_members(potential)]
+        return Ensemble(members, potential.uncertainty_scale)
+    return Derived(potential.model, potential.baseline) if isinstance(potential, Derived) else potential
 
 
 def check_one_evaluation(subject: CalculatorSubject, judge: Judge) -> None:
