@@ -302,6 +302,18 @@ def test_models_are_compared(mixed):
     assert 0.0 < pair.p_value <= 1.0
 
 
+@pytest.mark.parametrize("ensemble", ["nve", "nvt"])
+def test_runs_from_a_minimum_are_colder_than_they_began(tmp_path, ensemble):
+    md = [{"ensemble": ensemble, "time_ps": 1.0, **FAST}]
+    summary = made_here(job(tmp_path, {"a": calculator()}, md, temperatures_K=[300], seeds=3))
+    (group,) = summary.groups
+    cold = ensemble == "nve"
+    if cold:
+        assert 100 < group.temperature_mean_K < 240  # half of it, if the chain were harmonic and began at its minimum
+    assert ("K on average, begun with 300 K" in summary.verdict) == cold
+    assert ("study.equilibration" in summary.verdict) == cold
+
+
 def test_models_are_compared_over_temperatures_and_for_each_time_step(tmp_path):
     models = {"a": calculator(), "b": calculator(breaks_at_A=LENGTH + 0.09)}
     md = [{"ensemble": "nve", "time_ps": 0.05, **FAST}]

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from ase import units
@@ -147,6 +147,7 @@ def _group(runs: Sequence[RunSummary], production: MDConfig) -> GroupSummary:
         heating_stderr=None if heating is None else heating.stderr,
         fluctuation_meV_per_atom=None if rms is None else rms.value,
         fluctuation_stderr=None if rms is None else rms.stderr,
+        temperature_mean_K=_mean(run.temperature_mean_K for run in runs),
         temperature=_temperature(runs, production, first.temperature_K),
         ms_per_step=_median(run.ms_per_step for run in runs),
         ns_per_day=_median(run.ns_per_day for run in runs),
@@ -176,6 +177,11 @@ def _temperature(runs: Sequence[RunSummary], production: MDConfig, target_K: flo
         if variance is None
         else agreement(variance.value, variance.stderr, 1.0, VARIANCE_TOLERANCE),
     )
+
+
+def _mean(values: Any) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _median(values: Any) -> float | None:

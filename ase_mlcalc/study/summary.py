@@ -161,6 +161,8 @@ class GroupSummary(Section):
     heating_stderr: float | None = None
     fluctuation_meV_per_atom: float | None = None
     fluctuation_stderr: float | None = None
+    temperature_mean_K: float | None = None
+    """Mean over the production of all runs; at constant energy it need not be `temperature_K`."""
     temperature: TemperatureCheck | None = None
     ms_per_step: float | None = None
     """Median over the runs; processes beside each other included."""
