@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ase_mlcalc.active.config import LearnJob
 from ase_mlcalc.active.summary import End, RoundSummary
+from ase_mlcalc.md.outcome import Outcome
 
 GROWTH = 4.0
 """Of the length of runs, whenever all of them survive."""
@@ -49,5 +50,17 @@ def verdict(job: LearnJob, rounds: Sequence[RoundSummary], end: End | None) -> s
         "labels": f"ended after learn.max_labels = {job.learn.max_labels}, which may be raised",
         None: "not finished",
     }[end]
+    if not last.n_frames:
+        reasons = ", ".join(f"{count} {name}" for name, count in last.outcomes.items())
+        return f"{why}: all {last.n_runs} runs stopped where they began ({reasons}){_advice(last)}; {so_far}"
     unsure = f", with {last.uncertain_percent:.3g} % of their frames above the threshold"
     return f"{why}: {runs}{unsure}; {so_far}"
+
+
+def _advice(last: RoundSummary) -> str:
+    if Outcome.UNCERTAIN.name not in last.outcomes:
+        return ""
+    return (
+        ": the members are unsure about the starting structures themselves; train them longer (train.max_epochs) or on "
+        "more labelled structures"
+    )

@@ -33,7 +33,7 @@ class Committee(Monitor):
         if spread <= self._most:
             return None
         return Finding(
-            f"the members spread by {spread:.3g} eV/Å about the force on {label(snapshot.atoms, atom)}",
+            f"the members are unsure by {spread:.3g} eV/Å about the force on {label(snapshot.atoms, atom)}",
             value=spread,
             threshold=self._most,
             atoms=(atom,),
