@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ase_mlcalc import accelerate
 from ase_mlcalc.accelerate.engines import Kernel
+from ase_mlcalc.checkpoint import without_references
 from ase_mlcalc.ensemble import Ensemble, derived_members, spread
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
 from ase_mlcalc.graph import Graph, describe_flat_cell, from_atoms, has_volume, refuse_overlaps
@@ -338,7 +339,7 @@ def _as_potential(
     if isinstance(source, str | Path):
         potential = accelerate.load(source)
     elif isinstance(source, Model):
-        potential = Derived(copy.deepcopy(source))
+        potential = without_references(source)
     elif isinstance(source, Potential):
         potential = source
     else:

@@ -4,6 +4,7 @@ The file of an ensemble holds the weights of all members, their names preceded b
 on, and a header that lists the members.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from torch import Tensor
 from ase_mlcalc.ensemble import Ensemble, derived_members
 from ase_mlcalc.errors import CheckpointError, ConfigError, ModelError
 from ase_mlcalc.files import atomic_path
-from ase_mlcalc.model import lookup
+from ase_mlcalc.model import Model, lookup
 from ase_mlcalc.potential import Baseline, Derived
 
 HEADER_KEY = "ase_mlcalc"
@@ -67,13 +68,18 @@ class EnsembleHeader(BaseModel):
     weights_sha256: str
 
 
-def save(potential: Derived | Ensemble, path: Path | str, provenance: Mapping[str, Any] | None = None) -> None:
+def without_references(model: Model) -> Derived:
+    """A copy of a model as a potential whose energies are those of the model, without reference energies."""
+    return Derived(copy.deepcopy(model))
+
+
+def save(potential: Derived | Ensemble | Model, path: Path | str, provenance: Mapping[str, Any] | None = None) -> None:
     """Write a potential; an existing file is replaced only when the new one is complete.
 
     Parameters
     ----------
-    potential : Derived or Ensemble
-        Members of an ensemble have to be models with their baselines.
+    potential : Derived, Ensemble or Model
+        Members of an ensemble have to be models with their baselines; a model is taken without reference energies.
     path : path
     provenance : mapping, optional
         What it was trained on and how; anything that JSON can hold.
@@ -81,10 +87,17 @@ def save(potential: Derived | Ensemble, path: Path | str, provenance: Mapping[st
     Raises
     ------
     ConfigError
-        A member of the ensemble is no model with its baseline.
+        None of these, or a member of the ensemble is no model with its baseline.
     MLCalcError
         The file cannot be written.
     """
+    if isinstance(potential, Model):
+        potential = without_references(potential)
+    if not isinstance(potential, Derived | Ensemble):
+        raise ConfigError(
+            f"expected a model, a model with its baseline (Derived) or an Ensemble to save, got "
+            f"{type(potential).__name__}"
+        )
     header: Header | EnsembleHeader
     written = {"written": datetime.now(UTC).isoformat(timespec="seconds"), **(provenance or {})}
     if isinstance(potential, Ensemble):

@@ -1,11 +1,14 @@
 """Job configuration: TOML files checked against pydantic models that sit beside the code they configure."""
 
+import copy
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -40,8 +43,12 @@ def read_toml(path: Path | str) -> dict[str, Any]:
 
 
 def apply_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A copy of `raw` with ``section.key=value`` items put in; values are TOML, or else plain strings."""
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
+    """A copy of `raw` with ``section.key=value`` items put in; values are TOML, or else plain strings.
+
+    Places in lists count from 0: ``md.1.time_ps`` is a key of the second ``[[md]]`` table.  The first of a list may
+    stand in the file as a table by itself, ``[md]``, which ``md.0.time_ps`` names too.
+    """
+    result = copy.deepcopy(raw)
     for item in overrides:
         name, separator, text = item.partition("=")
         if not separator or not name.strip():
@@ -50,16 +57,41 @@ def apply_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> dict[str, 
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text.strip()
-        *sections, key = name.strip().split(".")
-        table = result
-        for section in sections:
-            inner = table.get(section, {})
-            if not isinstance(inner, dict):
-                raise ConfigError(f"override {item!r}: {section!r} is the value {inner!r}, not a section")
-            table[section] = dict(inner)
-            table = table[section]
-        table[key] = value
+        _put(result, name.strip().split("."), value, item)
     return result
+
+
+def _put(table: dict[str, Any], path: list[str], value: Any, item: str) -> None:
+    """Set what a path names, and make the tables on the way that are not there yet."""
+    at: Any = table
+    for depth, part in enumerate(path):
+        last = depth == len(path) - 1
+        if isinstance(at, list):
+            key: Any = _place(at, path, depth, item)
+        elif isinstance(at, dict):
+            if part == "0" and depth and not last and part not in at:
+                continue  # a table that stands for a list of one
+            key = part
+        else:
+            raise ConfigError(f"override {item!r}: {path[depth - 1]!r} is the value {at!r}, not a section")
+        if last:
+            at[key] = value
+        else:
+            at = at.setdefault(key, {}) if isinstance(at, dict) else at[key]
+
+
+def _place(items: list[Any], path: list[str], depth: int, item: str) -> int:
+    """The place in a list that a path names."""
+    part = path[depth]
+    if part.isdecimal() and int(part) < len(items):
+        return int(part)
+    name = ".".join(path[:depth])
+    what = "table" if items and all(isinstance(each, dict) for each in items) else "value"
+    is_place = part.lstrip("-").isdecimal()  # and no place in this list; otherwise it is left out
+    rest = path[depth + is_place :]
+    ends = [".".join([name, f"{place}", *rest]) for place in sorted({0, len(items) - 1})] if items else []
+    known = f": {' to '.join(ends)}" if ends else ""
+    raise ConfigError(f"override {item!r}: {name} is a list of {len(items)} {what}{'s' * (len(items) != 1)}{known}")
 
 
 def validate(config_class: type[ConfigModel], raw: dict[str, Any], where: str) -> ConfigModel:
@@ -73,8 +105,75 @@ def validate(config_class: type[ConfigModel], raw: dict[str, Any], where: str) -
     try:
         return config_class.model_validate(raw)
     except ValidationError as error:
-        problems = [_describe(config_class, dict(problem)) for problem in error.errors()]
+        problems = [_describe(config_class, problem) for problem in _problems(config_class, error)]
         raise ConfigError(f"{where}: " + "; ".join(problems)) from error
+
+
+ALTERNATIVES = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "model_type": "a table",
+}
+"""Type of a problem to what was expected, for values that may be one of several things."""
+
+
+def _problems(config_class: type[BaseModel], error: ValidationError) -> list[dict[str, Any]]:
+    """Problems of pydantic, those about the alternatives for one value as one.
+
+    Pydantic tells one for each alternative and names the alternative as if it were a key: ``use.bool`` and
+    ``use.literal['auto']`` for what may be true, false or "auto".
+    """
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for each in error.errors():
+        found.setdefault(_keys_only(config_class, each["loc"]), []).append(dict(each))
+    # where an alternative fits but not what is in it, only that is told
+    inner = {key for key in found if not any(len(other) > len(key) and other[: len(key)] == key for other in found)}
+    return [_as_one(key, problems) for key, problems in found.items() if key in inner]
+
+
+def _as_one(key: tuple[Any, ...], problems: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(problems) == 1:
+        return problems[0] | {"loc": key}
+    words = [ALTERNATIVES.get(each["type"], each["msg"].removeprefix("Input should be ")) for each in problems]
+    single = [part for each in dict.fromkeys(words) for part in re.split(" or |, ", each)]  # of a literal, several
+    expected = " or ".join(filter(None, [", ".join(single[:-1]), single[-1]]))
+    return problems[0] | {"loc": key, "type": "alternatives", "msg": f"Input should be {expected}"}
+
+
+def _keys_only(annotation: Any, location: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A location of pydantic without the names of alternatives."""
+    if not location:
+        return ()
+    part, rest = location[0], location[1:]
+    alternatives = _alternatives(annotation)
+    if len(alternatives) > 1:  # `part` names one of them
+        return _keys_only(next((each for each in alternatives if getattr(each, "__name__", "") == part), None), rest)
+    return (part, *_keys_only(_inside(alternatives[0], part), rest))
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """What a value may be, besides ``None``."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [one for each in get_args(annotation) if each is not type(None) for one in _alternatives(each)]
+    return [annotation]
+
+
+def _inside(annotation: Any, part: Any) -> Any:
+    """The type of a part of a table or list, ``None`` if that is not known."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation.model_fields[part].annotation if part in annotation.model_fields else None
+    arguments = [each for each in get_args(annotation) if each is not Ellipsis]
+    return arguments[-1] if arguments else None
 
 
 def _describe(config_class: type[BaseModel], problem: dict[str, Any]) -> str:
@@ -88,7 +187,7 @@ def _describe(config_class: type[BaseModel], problem: dict[str, Any]) -> str:
     known = _known_keys(config_class, problem["loc"][:-1])
     guess = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
     hint = f"did you mean {guess[0]!r}?" if guess else f"known keys are {', '.join(known)}"
-    return f"unknown key {location!r}; {hint}"
+    return f"unknown key {location!r}" + (f"; {hint}" if known else "")
 
 
 def _shortened(value: Any, most: int = 100) -> str:

@@ -21,15 +21,15 @@ from matplotlib.figure import Figure
 
 from ase_mlcalc import checkpoint
 from ase_mlcalc.active import LearnJob, learn, read_learned, rounds
-from ase_mlcalc.active.assess import Assessed, frames_of, run_files
+from ase_mlcalc.active.assess import Assessed, _unphysical, frames_of, run_files
 from ase_mlcalc.active.choose import choose
 from ase_mlcalc.active.data import divide
 from ase_mlcalc.active.ends import end_of, next_length_ps, verdict
 from ase_mlcalc.active.files import read_written, round_files
 from ase_mlcalc.active.identity import claim
 from ase_mlcalc.active.measure import force_rms
-from ase_mlcalc.active.page import _unlabelled_section, write_learn_report
-from ase_mlcalc.active.picture import draw_learning
+from ase_mlcalc.active.page import _kind, _unlabelled_section, write_learn_report
+from ase_mlcalc.active.picture import draw_errors, draw_labels, draw_learning, draw_spread, draw_survival
 from ase_mlcalc.active.summary import RoundSummary
 from ase_mlcalc.active.trust import Trust, trust
 from ase_mlcalc.cli import main
@@ -38,6 +38,10 @@ from ase_mlcalc.config import validate
 from ase_mlcalc.data.geometry import fingerprint
 from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import ConfigError, DataError, MLCalcError
+from ase_mlcalc.md.monitors.base import Setting
+from ase_mlcalc.md.monitors.config import DistancesConfig
+from ase_mlcalc.md.monitors.distances import Distances
+from ase_mlcalc.plots import new_axes, new_figure
 from ase_mlcalc.study.plan import plan
 
 savefig = Figure.savefig
@@ -162,6 +166,14 @@ def test_how_it_ends(tmp_path, found, end):
     given = job(tmp_path)
     assert end_of(given, [summary(**found)]) == end
     assert (verdict(given, [summary(**found)], end).split(":")[0] == "stable") == (end == "stable")
+
+
+def test_a_committee_that_knows_not_even_the_start_is_to_be_trained(tmp_path):
+    found = summary(n_stable=0, n_frames=0, n_uncertain=0, n_chosen=0, outcomes={"UNCERTAIN": 2})
+    words = verdict(job(tmp_path), [found], "nothing new")
+    assert "all 2 runs stopped where they began (2 UNCERTAIN)" in words
+    assert "train.max_epochs" in words
+    assert "%" not in words
 
 
 def test_rounds_are_a_budget_and_may_be_raised(tmp_path):
@@ -324,6 +336,13 @@ def test_chosen_frames_are_what_the_committee_met(learned):
     assert [fingerprint(atoms) for atoms in asked] == [fingerprint(atoms) for atoms in chosen[: len(asked)]]
 
 
+def test_what_is_said_of_close_atoms_is_counted_as_such():
+    near = Atoms("H2", [[0, 0, 0], [0, 0, 0.41]])
+    why = _unphysical(near, Distances(DistancesConfig(), Setting(near)))
+    assert why == "H0-H1 is 0.41 Å, closer than 0.50 Å"
+    assert _kind(why, chosen=False) == "atoms too close"
+
+
 def test_every_decision_is_put_down(learned):
     folder, found = learned
     with open(folder / "out" / "decisions.csv", newline="", encoding="utf-8") as file:
@@ -355,6 +374,31 @@ def test_the_report_says_how_it_went(learned, tmp_path, monkeypatch):
     assert main(["report", str(folder / "out")]) == 0
     assert (folder / "out" / "report.html").read_bytes() == before
     assert main(["report", str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_pictures_of_few_rounds_have_whole_numbers_and_reach_the_actual_error(count):
+    quantiles = (0.01, 0.02, 0.05, 0.1, 0.3)
+    rounds = [
+        summary(
+            number=k,
+            error_rms_eV_per_A=4.0,
+            uncertainty_eV_per_A=quantiles if k else None,
+            validation={"n_structures": 1, "n_atoms": 2, "force_mae_meV_per_A": 900.0},
+        )
+        for k in range(count)
+    ]
+    for draw in (draw_spread, draw_errors, draw_labels, draw_survival):
+        axes = new_axes(new_figure(5, 3), 1, 1, 0)
+        draw(axes, rounds)
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert ticks == list(range(count))
+        if draw is draw_spread:
+            low, high = axes.get_ylim()
+            assert high > 4.0
+            assert low < (0.01 if count > 1 else 0.1)
+            assert any("no frames" in text.get_text() for text in axes.texts) == (count == 1)
 
 
 def test_the_same_command_does_nothing_again_and_more_rounds_go_on(learned):

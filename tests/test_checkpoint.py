@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from ase_mlcalc import checkpoint
 from ase_mlcalc.calculator import MLCalculator
-from ase_mlcalc.errors import CheckpointError, MLCalcError, ModelError
+from ase_mlcalc.errors import CheckpointError, ConfigError, MLCalcError, ModelError
 from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.models.lennard_jones import LennardJones, LennardJonesConfig
 from ase_mlcalc.models.schnet import SchNet, SchNetConfig
@@ -97,6 +97,20 @@ def test_analytic_potentials_can_be_saved(tmp_path):
     graph = from_atoms(molecule("H2O"), 4.0)
     loaded = checkpoint.load(str(tmp_path / "lj.safetensors"))
     assert torch.equal(loaded(graph).energy, saved(graph).energy)
+
+
+def test_a_bare_model_is_saved_as_the_calculator_takes_it(tmp_path):
+    model = make().model
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    energies = []
+    for source in (model, tmp_path / "model.safetensors"):
+        atoms = molecule("H2O")
+        atoms.calc = MLCalculator(source)
+        energies.append(atoms.get_potential_energy())
+    assert energies[0] == energies[1] != 0.0
+    with pytest.raises(ConfigError, match=r"expected a model, .* to save, got str"):
+        checkpoint.save("model.safetensors", tmp_path / "other.safetensors")
+    assert not (tmp_path / "other.safetensors").exists()
 
 
 def test_header_says_what_it_is(path):

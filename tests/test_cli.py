@@ -21,11 +21,14 @@ from ase.build import bulk
 
 import ase_mlcalc
 from ase_mlcalc.cli import main
+from ase_mlcalc.cli.tables import describe_stage
 from ase_mlcalc.cli.templates import template_of
 from ase_mlcalc.config import validate
 from ase_mlcalc.md import MDJob, read_results
+from ase_mlcalc.md.drift import Slope
 from ase_mlcalc.model import registered
 from ase_mlcalc.training.config import TrainJob, resolve_model
+from ase_mlcalc.training.loss import DEFAULT_WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 VERBS = (
@@ -158,8 +161,11 @@ def test_md_then_report(trained, capsys):
     assert main(["report", str(trained / "md")]) == 0
     assert page.stat().st_size > 10_000
     before = (trained / "md" / "thermo.csv").read_bytes()
+    assert "nothing was run" not in shown
     assert main(words[:2]) == 0  # the same run again: its result
-    assert "nve: completed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{trained}/md holds a finished run; nothing was run" in shown
+    assert "nve: completed" in shown
     assert (trained / "md" / "thermo.csv").read_bytes() == before
     assert "another run: md.seed (was 0, now 1)" in fails(capsys, *words[:2], "--set", "md.seed=1")
 
@@ -194,8 +200,46 @@ def test_md_that_does_not_come_to_its_end_fails_and_is_reported_on(trained, tmp_
         "md.monitors.force.max_eV_per_A=1e-6",
     )  # fmt: skip
     assert "a force is larger than allowed" in line
+    assert main(["md", str(trained / "md.toml"), "--set", f"job.output={tmp_path}/hot", "--set",
+                 "md.0.monitors.force.max_eV_per_A=1e-6"]) == 1  # fmt: skip
+    shown = capsys.readouterr()
+    assert "hot holds a run that failed; nothing was run" in shown.out
+    assert "nve: ended after 0 of 40 steps" in shown.out
+    assert "a force is larger" not in shown.out
+    assert "a force is larger" in shown.err
     assert (tmp_path / "hot" / "nve-failure.extxyz").exists()
     assert (tmp_path / "hot" / "report.html").exists()
+
+
+def test_numbers_of_a_stage_have_names_and_as_many_decimals_as_their_errors(trained):
+    (stage,) = read_results(trained / "md")
+    for slope, stderr, expected in (
+        (0.0021, 0.0123, "+0.002 ± 0.012"),
+        (60.0, 71.0, "+60 ± 71"),
+        (-1, 0.5, "-1.00 ± 0.50"),
+    ):
+        line = describe_stage(
+            stage.model_copy(
+                update={
+                    "temperature_mean_K": 514.0,
+                    "temperature_std_K": 65.7,
+                    "drift": Slope(slope, stderr, 0.0, 1.0),
+                }
+            )
+        )
+        assert "mean temperature 514.0 K, fluctuating by 65.7 K" in line
+        assert f"energy drift {expected} meV/atom/ps" in line
+
+
+def test_check_takes_a_folder_of_training(trained, capsys):
+    words = [str(trained / "start.extxyz"), "--no-scans"]
+    shown = []
+    for source in (trained / "run", trained / "run" / "model.safetensors"):
+        main(["check", str(source), *words])  # hardly trained: some checks have no signal
+        shown.append(capsys.readouterr().out)
+    assert "sum rules" in shown[0]
+    assert shown[0] == shown[1]
+    assert "no checkpoint at" in fails(capsys, "check", trained, *words)
 
 
 def test_check_data(trained, tmp_path, capsys):
@@ -236,6 +280,7 @@ def test_a_training_template_is_runnable_and_names_the_keys_of_its_model(trained
     job = validate(TrainJob, tomllib.loads(text), name)
     assert job.train.max_minutes == 20
     assert job.model == {"name": name}
+    assert all(f"\n# {key} = {weight}\n" in text.split("[train.loss]")[1] for key, weight in DEFAULT_WEIGHTS.items())
     for key, field in registered()[name].Config.model_fields.items():
         place = text.index(f"\n# {key} = ")
         assert field.description in text[:place].splitlines()[-1]
@@ -276,6 +321,7 @@ MISTAKES = [
     (["report", "{folder}"], 1, ["no result.json", "give the folder"]),
     (["check-data", "absent.xyz"], 1, ["no data file at absent.xyz"]),
     (["check-data", "{folder}/train.toml"], 1, ["cannot read"]),
+    (["stress", "m", "t", "--bins", "20", "--axis", "x"], 1, ["--bins, --axis belong to", "add --field planes"]),
     (["template", "dance"], 1, ["templates for train, transfer", "'dance'"]),
     (["template", "train", "--model", "lennard_jones"], 1, ["analytic"]),
     (["template", "md", "--model", "schnet"], 1, ["template train"]),

@@ -1,8 +1,9 @@
 """Job files: defaults once, typos refused with a hint, templates that are valid."""
 
+import re
 import tomllib
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, Literal, get_args
 
 import pytest
 from pydantic import BaseModel, Field
@@ -65,6 +66,37 @@ def test_a_table_that_is_wrong_as_a_whole_is_not_repeated():
     assert str(caught.value) == ("train.toml: bootstrap and workers are for ensembles; give members (for example 4)")
 
 
+def test_alternatives_are_told_in_one_sentence():
+    raw = {"job": {"structure": "a", "model": "b"}, "md": {"monitors": {"bonds": {"use": "maybe"}}}}
+    with pytest.raises(ConfigError) as caught:
+        validate(MDJob, raw, "md.toml")
+    assert str(caught.value) == "md.toml: md.0.monitors.bonds.use: Input should be true, false or 'auto' (got 'maybe')"
+
+
+class Wide(Section):
+    low: int | float = 0
+
+
+class Several(Section):
+    one: Annotated[tuple[int, ...], "remark"] | Wide | None = None
+    each: dict[str, bool | Literal["a", "b"]] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"one": "x"}, r"one: Input should be a list or .* \(got 'x'\)"),
+        ({"one": [1, "x"]}, r"one\.1: Input should be a valid integer.* \(got 'x'\)"),
+        ({"one": {"low": "x"}}, r"one\.low: Input should be a whole number or a number \(got 'x'\)"),
+        ({"one": {"lou": 1}}, r"unknown key 'one\.lou'; did you mean 'low'\?"),
+        ({"each": {"k": 7}}, r"each\.k: Input should be true, false, 'a' or 'b' \(got 7\)"),
+    ],
+)
+def test_keys_are_named_without_the_alternatives_for_their_values(raw, message):
+    with pytest.raises(ConfigError, match=f"^job: {message}$"):
+        validate(Several, raw, "job")
+
+
 def test_long_values_are_cut_off():
     with pytest.raises(ConfigError, match=r"^job\.toml: steps: .* \(got \[0, 1, .{,100}\.\.\.\)$"):
         validate(Job, {"steps": list(range(1000))}, "job.toml")
@@ -105,6 +137,32 @@ def test_overrides_of_nested_sections_do_not_change_the_input():
     raw = {"a": {"b": {"c": {"x": 1}}}}
     assert apply_overrides(raw, ["a.b.c.x=2"]) == {"a": {"b": {"c": {"x": 2}}}}
     assert raw == {"a": {"b": {"c": {"x": 1}}}}
+
+
+def test_overrides_reach_into_lists():
+    raw = {"md": [{"time_ps": 1}, {"time_ps": 2}], "data": {"train": ["a", "b"]}}
+    result = apply_overrides(raw, ["md.1.time_ps=5", "md.0.monitors.bonds.use=true", "data.train.0=c"])
+    assert result["md"] == [{"time_ps": 1, "monitors": {"bonds": {"use": True}}}, {"time_ps": 5}]
+    assert result["data"] == {"train": ["c", "b"]}
+    assert raw == {"md": [{"time_ps": 1}, {"time_ps": 2}], "data": {"train": ["a", "b"]}}
+    assert apply_overrides({"md": {"seed": 1}}, ["md.0.time_ps=5"]) == {"md": {"seed": 1, "time_ps": 5}}
+    assert apply_overrides({}, ["md.0.time_ps=5"]) == {"md": {"time_ps": 5}}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("md.time_ps=1", "md is a list of 2 tables: md.0.time_ps to md.1.time_ps"),
+        ("md.2.time_ps=1", "md is a list of 2 tables: md.0.time_ps to md.1.time_ps"),
+        ("md.-1.time_ps=1", "md is a list of 2 tables: md.0.time_ps to md.1.time_ps"),
+        ("data.train.1=b", "data.train is a list of 1 value: data.train.0"),
+        ("data.none.0=b", "data.none is a list of 0 values"),
+    ],
+)
+def test_an_override_of_a_list_without_its_place_says_which_there_are(override, message):
+    raw = {"md": [{"time_ps": 1}, {"time_ps": 2}], "data": {"train": ["a"], "none": []}}
+    with pytest.raises(ConfigError, match=f"^override {override!r}: {re.escape(message)}$"):
+        apply_overrides(raw, [override])
 
 
 @pytest.mark.parametrize("override", ["steps", "=3", "steps.deeper=3"])

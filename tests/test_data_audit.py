@@ -255,6 +255,11 @@ def test_undetermined_reference_energies():
         energy = torch.tensor([-2080.0 + 0.01 * k], dtype=torch.float64)
         frames.append(Frame(atoms, Properties(energy=energy), "", f"w.xyz[{k}]"))
     assert_found(frames, "warning", "compositions determine 1 of 2 reference energies")
+    console = Console(record=True, width=400, file=io.StringIO())
+    render_audit(audit(frames), console)
+    text = console.export_text()
+    assert text.count("rank 1 of 2") == 1
+    assert "E0: not determined by the compositions, see the warning below" in text
 
 
 def test_isolated_atoms_of_another_level(good):

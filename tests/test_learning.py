@@ -1,11 +1,13 @@
 """Gradients of the weights by the kernel, against torch differentiating twice."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 from test_native import BASELINE, COMPILER, potential, structures
 
-from ase_mlcalc.accelerate import with_kernels
+from ase_mlcalc.accelerate import learning, with_kernels
 from ase_mlcalc.accelerate.learning import KernelSlopes, kernel_slopes
 from ase_mlcalc.errors import ModelError
 from ase_mlcalc.graph import collate, from_atoms
@@ -96,6 +98,24 @@ def test_evaluation_without_gradients_is_that_of_the_potential():
     mine, theirs = with_kernels(derived)(graph), derived(graph)
     torch.testing.assert_close(mine.forces, theirs.forces, rtol=0, atol=1e-11)
     assert with_kernels(derived).properties == derived.properties
+
+
+def test_it_is_said_that_kernels_are_compiled(monkeypatch):
+    def slow(_):
+        told.wait(60)
+
+    told, said = threading.Event(), []
+    monkeypatch.setattr(learning, "KernelSlopes", slow)
+    monkeypatch.setattr(learning, "COMPILING_AFTER_S", 0.01)
+    kernel_slopes(trainable(), lambda text: (said.append(text), told.set()))
+    assert said == ["compiling kernels, once for this machine ..."]
+
+
+def test_nothing_is_said_of_kernels_that_are_there():
+    KernelSlopes(trainable())  # in the cache from now on
+    said = []
+    assert kernel_slopes(trainable(), said.append)[0] is not None
+    assert not said
 
 
 def test_other_models_are_left_to_torch():

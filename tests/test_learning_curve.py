@@ -15,6 +15,7 @@ from campaign_cases import in_this_process, without_pictures, write_metrics
 
 from ase_mlcalc.campaigns import LearningCurveJob, read_learning_curve, run_learning_curve
 from ase_mlcalc.campaigns.curve_plan import plan
+from ase_mlcalc.campaigns.curve_summary import CurveFit, LearningCurve, describe_fits
 from ase_mlcalc.campaigns.statistics import mean_of, power_law
 from ase_mlcalc.cli import main
 from ase_mlcalc.config import validate
@@ -259,6 +260,14 @@ def test_a_failure_is_reported_stops_no_other_and_is_tried_again(tmp_path, data,
     shown = capsys.readouterr().out
     assert "falls as n^-b" in shown
     assert not read_learning_curve(tmp_path / "run").failed
+
+
+def test_an_error_that_rises_does_not_fall():
+    laws = [power_law({0: {4: 1.0, 8: error, 16: error}}) for error in (0.5, 1.1)]
+    fits = tuple(CurveFit(model="schnet", quantity="forces", **law.model_dump()) for law in laws)
+    falls, rises = describe_fits(LearningCurve.model_construct(fits=fits))
+    assert "force MAE: falls as n^-b with b = 0." in falls
+    assert "force MAE: does not fall: n^-b with b = -0." in rises
 
 
 def as_training(folder, data):

@@ -27,7 +27,7 @@ from ase_mlcalc.training.ema import MovingAverage
 from ase_mlcalc.training.evaluate import evaluate_files
 from ase_mlcalc.training.loop import train
 from ase_mlcalc.training.optimizers import make_optimizer
-from ase_mlcalc.training.progress import ProgressReport
+from ase_mlcalc.training.progress import SHOWN, ProgressReport, duration
 from ase_mlcalc.training.state import STATE_FILE, Fingerprint, TrainingState
 
 
@@ -303,6 +303,24 @@ def test_brackets_are_shown_above_the_bar(monkeypatch, capsys):
     with ProgressReport("training", shown=True) as report:
         report.say("wrote run[a]/model.safetensors")
     assert "wrote run[a]/model.safetensors" in capsys.readouterr().err
+
+
+def test_time_left_is_reckoned_without_the_first_step(monkeypatch, capsys):
+    """The first step compiles, or waits for what is made once."""
+    clock = [0.0]
+    monkeypatch.setattr("ase_mlcalc.training.progress.time.monotonic", lambda: clock[0])
+    row = dict.fromkeys((*SHOWN, "epoch"), 1.0) | {"minutes": 1.0}
+    with ProgressReport("training", shown=True) as report:
+        for step in range(5):  # of 20; all but the first take a second
+            clock[0] += 40.0 if step == 0 else 1.0
+            report.update(step / 20)
+            if step == 0:
+                report.validated(row, 1 / 20, best=False)
+        report.validated(row, 5 / 20, best=True)
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.endswith("  60 s")
+    assert last.endswith("  60 s, 15 s left  best")
+    assert (duration(99), duration(120)) == ("99 s", "2.0 min")
 
 
 def test_labels_that_are_asked_for_must_be_there(tmp_path):

@@ -365,6 +365,17 @@ def test_evaluating_on_what_was_seen_is_said(tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["n_seen_in_training"] == 0
     committee = train(make_job(tmp_path / "two", file, max_epochs=1, members=2), progress=False).checkpoint
     assert n_seen(committee, read_frames([mixed])) == 2
+    capsys.readouterr()
+    words = [str(tmp_path / "two"), str(mixed), "--out", str(tmp_path / "out")]
+    for verb in ("calibrate", "compare", "evaluate"):  # a folder of training stands for the checkpoint in it
+        assert main([verb, *words]) == 0
+        assert "note: 2 of the structures were trained or validated on; errors" in capsys.readouterr().out, verb
+    assert main(["compare", str(model), *words]) == 0
+    shown = capsys.readouterr().out
+    assert "note: 2 of the structures were trained or validated on by run; errors" in shown
+    assert "note: 2 of the structures were trained or validated on by two; errors" in shown
+    assert main(["compare", str(model), str(tmp_path / "others.xyz"), *words[-2:]]) == 0
+    assert "note:" not in capsys.readouterr().out
     checkpoint.save(checkpoint.load(model), tmp_path / "bare.safetensors")
     assert n_seen(tmp_path / "bare.safetensors", read_frames([mixed])) is None
 

@@ -5,6 +5,9 @@ torch, which takes some eight times as long on a processor.
 """
 
 import ctypes
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -108,13 +111,32 @@ class _Evaluation(torch.autograd.Function):
         return None, None, *(part.view_as(weight) for part, weight in zip(parts, like, strict=True))
 
 
-def kernel_slopes(model: Model) -> tuple[KernelSlopes | None, str]:
-    """Kernels for a model, or ``None`` and why there are none."""
+COMPILING_AFTER_S = 2.0
+"""Kernels that are in the cache are there long before."""
+
+
+def kernel_slopes(model: Model, say: Callable[[str], None] | None = None) -> tuple[KernelSlopes | None, str]:
+    """Kernels for a model, or ``None`` and why there are none; `say` is told where they have to be compiled first."""
     why = reason_against(model)
     if why is not None:
         return None, why
     assert isinstance(model, Equivariant)
     try:
-        return KernelSlopes(model), ""
+        with _told_while_compiling(say):
+            return KernelSlopes(model), ""
     except NoCompilerError as error:
         return None, str(error)
+
+
+@contextmanager
+def _told_while_compiling(say: Callable[[str], None] | None) -> Iterator[None]:
+    """Compiling takes up to a minute, in which a user would see nothing."""
+    if say is None:
+        yield
+        return
+    timer = threading.Timer(COMPILING_AFTER_S, say, ["compiling kernels, once for this machine ..."])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

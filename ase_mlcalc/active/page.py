@@ -11,6 +11,7 @@ from ase_mlcalc.active.files import read_written, round_files
 from ase_mlcalc.active.picture import draw_errors, draw_labels, draw_spread, draw_survival
 from ase_mlcalc.active.summary import Learned, RoundSummary, read_learned
 from ase_mlcalc.labelling.structures import FAILURE_KEY
+from ase_mlcalc.md.monitors.distances import CLOSER_THAN
 from ase_mlcalc.plots import new_axes, new_figure
 from ase_mlcalc.report.page import (
     PANEL,
@@ -193,7 +194,7 @@ def _reasons(path: Path) -> Counter[str]:
 def _kind(why: str, *, chosen: bool) -> str:
     if chosen:
         return f"chosen: {why}"
-    for words, kind in ((" Å, not below ", "atoms too close"), ("the committee cannot", "cannot be evaluated"),
+    for words, kind in ((CLOSER_THAN, "atoms too close"), ("the committee cannot", "cannot be evaluated"),
                         ("too far from", "too far from what is known")):  # fmt: skip
         if words in why:
             return kind

@@ -196,7 +196,8 @@ def _shown(mean: Mean | None) -> str:
 def describe_fits(curve: LearningCurve) -> list[str]:
     """Each power law in a line."""
     return [
-        f"{fit.model}, {MAE[fit.quantity][1]}: falls as n^-b with b = {plus_minus(fit.exponent, fit.exponent_stderr)}"
+        f"{fit.model}, {MAE[fit.quantity][1]}: {'falls as' if fit.exponent > 0 else 'does not fall:'} n^-b with "
+        f"b = {plus_minus(fit.exponent, fit.exponent_stderr)}"
         f" ({fit.n_sizes} sizes, {fit.n_seeds} seeds; points are {100 * fit.rms_residual:.1f} % off the line)"
         for fit in curve.fits
     ]

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ase_mlcalc.calculator import MLCalculator
+from ase_mlcalc.cli.potentials import file_of
 from ase_mlcalc.config import apply_overrides
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.foreign import make_foreign
@@ -21,7 +22,7 @@ def calculator_of(
 ) -> Calculator:
     """A checkpoint in a precision and with a definition of per-atom stress, or a calculator by import path.
 
-    Without a precision, that of the checkpoint.
+    A folder of training stands for the checkpoint in it.  Without a precision, that of the checkpoint.
 
     Raises
     ------
@@ -34,7 +35,7 @@ def calculator_of(
         raise ConfigError(
             "--argument is for a calculator by import path, package.module:Factory; a checkpoint has none"
         )
-    return MLCalculator(source, dtype=precision, stress_definition=definition or "edge")
+    return MLCalculator(file_of(source), dtype=precision, stress_definition=definition or "edge")
 
 
 def checks_table(groups: Groups) -> Table:

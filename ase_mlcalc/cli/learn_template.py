@@ -30,7 +30,7 @@ def learn_template(model_table: str) -> str:
     assert "model = " in before, "keys that have tables of their own below"
     learn, rest = rest.split("\n\n[train]\n", 1)
     training, rest = rest.split("\n\n[study]\n", 1)
-    training = templates.left_open(training, {*FROM_OTHER_WEIGHTS, "workers"})
+    training = templates.with_weights(templates.left_open(training, {*FROM_OTHER_WEIGHTS, "workers"}))
     rest = re.sub(r"\n\[md\.monitors\.committee\]\n[^\[]*", "\n", rest)
     study = templates.without_what_is_filled_in(f"[study]\n{rest}").replace("seeds = [0, 1]", "seeds = 2")
     learn = learn.replace("start = []", "# start = ...").replace("labelled = []", "# labelled = ...")

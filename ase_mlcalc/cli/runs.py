@@ -6,6 +6,7 @@ from typing import Any
 
 from ase_mlcalc.config import apply_overrides, read_toml, validate
 from ase_mlcalc.errors import ConfigError
+from ase_mlcalc.md.result import RunResult, read_results
 from ase_mlcalc.md.stages import MDJob
 
 
@@ -51,3 +52,14 @@ def job_of(
     raw = read_toml(file)
     raw["job"] = {**raw.get("job", {}), **files}
     return validate(MDJob, apply_overrides(raw, overrides), str(file))
+
+
+def ended_before(job: MDJob) -> list[RunResult]:
+    """The stages that the folder of a job holds already; equal to its results if the job has nothing to do.
+
+    Raises
+    ------
+    DataError
+        The folder holds a damaged result.
+    """
+    return [] if job.job.overwrite else read_results(Path(job.job.output))

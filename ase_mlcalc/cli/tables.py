@@ -8,6 +8,7 @@ from rich.table import Table
 from ase_mlcalc.md import RunResult
 from ase_mlcalc.model import Model, Solvable, registered
 from ase_mlcalc.potential import DERIVED_FROM
+from ase_mlcalc.study.words import plus_minus
 from ase_mlcalc.training.calibration import Calibration
 from ase_mlcalc.training.metrics import Metrics
 from ase_mlcalc.training.side_by_side import Row
@@ -81,12 +82,18 @@ def calibration_table(found: Mapping[str, Calibration]) -> Table:
 
 
 def describe_stage(result: RunResult) -> str:
-    """How a stage of molecular dynamics ended and what it measured, in one line."""
-    parts = [result.message]
+    """How a stage of molecular dynamics ended and what it measured, in one line.
+
+    Why a stage failed is in its message, which is the error of the command.
+    """
+    steps = f"{result.name}: ended after {result.steps_done} of {result.config.steps} steps"
+    parts = [result.message if result.completed else steps]
     if result.temperature_mean_K is not None:
-        parts.append(f"{result.temperature_mean_K:.1f} ± {result.temperature_std_K or 0.0:.1f} K")
+        spread = f", fluctuating by {result.temperature_std_K:.1f} K" if result.temperature_std_K else ""
+        parts.append(f"mean temperature {result.temperature_mean_K:.1f} K{spread}")
     if result.drift is not None:
-        parts.append(f"energy drift {result.drift.slope:+.2g} ± {result.drift.stderr:.1g} meV/atom/ps")
+        sign = "+" if result.drift.slope > 0 else ""
+        parts.append(f"energy drift {sign}{plus_minus(result.drift.slope, result.drift.stderr)} meV/atom/ps")
     if result.ms_per_step is not None:
         parts.append(f"{result.ms_per_step:.3g} ms/step")
     return ", ".join(parts)

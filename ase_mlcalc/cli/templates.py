@@ -11,6 +11,7 @@ from ase_mlcalc.sampling.config import FILLED_IN as SAMPLE_FILLED_IN
 from ase_mlcalc.sampling.config import SampleJob
 from ase_mlcalc.study.config import FILLED_IN, StudyJob
 from ase_mlcalc.training.config import FROM_OTHER_WEIGHTS, TrainJob
+from ase_mlcalc.training.loss import DEFAULT_WEIGHTS
 
 DEFAULT_MODEL = "equivariant"
 
@@ -75,7 +76,7 @@ def _train(name: str) -> str:
         "# Training: `ase-mlcalc train FILE`; the same command goes on with a killed run.  Name your data.\n\n"
         f"{before}\n\n[data]\n{data}\n\n{model_table(name)}\n\n[train]\n{training}"
     )
-    return filled(left_open(text, FROM_OTHER_WEIGHTS), values)
+    return filled(with_weights(left_open(text, FROM_OTHER_WEIGHTS)), values)
 
 
 def _sample() -> str:
@@ -97,7 +98,7 @@ def _transfer() -> str:
     ) + _without_model_key(template(TrainJob))
     for key, value in FROM_OTHER_WEIGHTS.items():
         text = _with_value(text, key, value)
-    return filled(text, TRANSFER_VALUES)
+    return filled(with_weights(text), TRANSFER_VALUES)
 
 
 def _with_value(text: str, key: str, value: object) -> str:
@@ -111,6 +112,14 @@ def _with_value(text: str, key: str, value: object) -> str:
 def left_open(text: str, keys: Iterable[str]) -> str:
     """Keys become comments, so that their defaults can depend on others."""
     return "\n".join(f"# {line}" if line.split(" = ")[0] in keys else line for line in text.split("\n"))
+
+
+def with_weights(text: str) -> str:
+    """The weights that a loss has where none are given, as comments, because some hold for some data only."""
+    before, loss = text.split("[train.loss]\n", 1)
+    for name, weight in DEFAULT_WEIGHTS.items():
+        loss = loss.replace(f"# {name} = ...\n", f"# {name} = {toml_value(weight)}\n", 1)
+    return f"{before}[train.loss]\n{loss}"
 
 
 def _without_model_key(text: str) -> str:
@@ -152,7 +161,8 @@ def filled(text: str, values: dict[str, str]) -> str:
 def _md(_: str) -> str:
     return (
         "# Molecular dynamics: `ase-mlcalc md FILE`.  Name your structure and your checkpoint.\n"
-        "# Another [[md]] table at the end is a stage that continues the one before it.\n\n"
+        "# Another [[md]] table at the end is a stage that continues the one before it.  --set md.0.time_ps=1 changes\n"
+        "# the first, --set md.1.time_ps=1 the second.\n\n"
     ) + filled(template(MDJob), MD_VALUES)
 
 

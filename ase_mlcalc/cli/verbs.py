@@ -21,7 +21,9 @@ app = typer.Typer(
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the file, e.g. model.cutoff=6. Repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a value of the file, e.g. model.cutoff=6 or md.0.seed=1. Repeatable."
+    ),
 ]
 Format = Annotated[str | None, typer.Option("--format", help="Format of the files: a name of ASE, or npz.")]
 Index = Annotated[str, typer.Option("--index", help="Which structures of each file, as in ASE.")]
@@ -70,7 +72,7 @@ def demo(
         bool, typer.Option("--quick", help="Seconds instead of minutes, to see that it runs; the numbers mean nothing.")
     ] = False,
 ) -> None:
-    """Train on 16 water molecules, check the physics, run molecular dynamics, and report: about eight minutes.
+    """Train on 16 water molecules, check the physics, run molecular dynamics, and report: about five minutes.
 
     A killed demo goes on with the training when the same command is given again.
     """
@@ -145,7 +147,7 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint, or a folder of training.")],
     data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Files with labelled structures.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for metrics.json and parity.png.")],
     predictions: Annotated[
@@ -164,9 +166,11 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure the errors of a potential on labelled structures."""
+    from ase_mlcalc.cli.potentials import file_of, note_on_seen
     from ase_mlcalc.cli.tables import metrics_table
     from ase_mlcalc.training.evaluate import evaluate_files
 
+    model = file_of(model)
     metrics = evaluate_files(
         model,
         data,
@@ -181,7 +185,7 @@ def evaluate(
     )
     _console().print(metrics_table(metrics, f"errors of {model}"))
     if seen := json.loads((out / "metrics.json").read_text(encoding="utf-8"))["n_seen_in_training"]:
-        typer.echo(f"note: {seen} of the structures were trained or validated on; errors on them are no test")
+        typer.echo(note_on_seen(seen))
     typer.echo(f"wrote {out / 'metrics.json'}")
 
 
@@ -202,27 +206,34 @@ def compare(
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed calls of each potential.")] = 20,
 ) -> None:
     """Measure potentials side by side on the same labelled structures: errors, speed and size."""
+    from ase_mlcalc.cli.potentials import notes_on_seen
     from ase_mlcalc.cli.tables import comparison_table
+    from ase_mlcalc.data.read import read_frames
     from ase_mlcalc.training.side_by_side import compare_files, split_arguments
 
     models, data = split_arguments(files)
+    keys = _label_keys(key)
     rows = compare_files(
         models,
         data,
         out,
-        keys=_label_keys(key),
+        keys=keys,
         format=format,
         index=index,
         batch_size=batch_size,
         repeats=repeats,
     )
     _console().print(comparison_table(rows))
+    for note in notes_on_seen(models, read_frames(data, keys=keys, format=format, index=index)):
+        typer.echo(note)
     typer.echo(f"wrote {out / 'compare.json'}")
 
 
 @app.command()
 def calibrate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint of an ensemble.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A checkpoint of an ensemble, or a folder of training.")
+    ],
     data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Files with labelled structures.")],
     out: Annotated[
         Path, typer.Option("--out", help="Folder for calibration.json, calibration.png and the calibrated ensemble.")
@@ -233,11 +244,16 @@ def calibrate(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Structures evaluated at once.")] = 16,
 ) -> None:
     """Measure how well the spread of an ensemble tells its error, on structures that it was not trained on."""
+    from ase_mlcalc.cli.potentials import file_of, notes_on_seen
     from ase_mlcalc.cli.tables import calibration_table
+    from ase_mlcalc.data.read import read_frames
     from ase_mlcalc.training.calibration import calibrate_files
 
-    found = calibrate_files(model, data, out, keys=_label_keys(key), format=format, index=index, batch_size=batch_size)
+    model, keys = file_of(model), _label_keys(key)
+    found = calibrate_files(model, data, out, keys=keys, format=format, index=index, batch_size=batch_size)
     _console().print(calibration_table(found))
+    for note in notes_on_seen([model], read_frames(data, keys=keys, format=format, index=index)):
+        typer.echo(note)
     typer.echo(f"wrote {out / 'calibration.json'}")
 
 
@@ -284,7 +300,7 @@ def md(
     """
     from contextlib import suppress
 
-    from ase_mlcalc.cli.runs import job_of
+    from ase_mlcalc.cli.runs import ended_before, job_of
     from ase_mlcalc.cli.tables import describe_stage
     from ase_mlcalc.errors import MLCalcError
     from ase_mlcalc.md import run_job
@@ -313,12 +329,16 @@ def md(
         arguments=argument or (),
         overrides=overrides or (),
     )
+    before = ended_before(job)
     try:
         results = run_job(job)
     except KeyboardInterrupt:
         with suppress(MLCalcError):  # nothing to report on yet
             write_report(job.job.output, reference=job.job.reference)
         raise
+    if results == before:
+        ended = "finished run" if results[-1].completed else "run that failed"
+        typer.echo(f"{job.job.output} holds a {ended}; nothing was run, choose another folder to run anew")
     for result in results:
         typer.echo(describe_stage(result))
     typer.echo(f"wrote {write_report(job.job.output, reference=job.job.reference)}")
@@ -426,9 +446,15 @@ def stress(
     field: Annotated[
         str | None, typer.Option("--field", metavar="NAME", help="Also local stress: planes, ik, hardy or bins.")
     ] = None,
-    axis: Annotated[str, typer.Option("--axis", help="Of a profile: x, y or z, the cell vector.")] = "z",
-    bins: Annotated[str, typer.Option("--bins", help="Bins or planes of a profile, or a grid as 20x20x30.")] = "100",
-    radius: Annotated[float, typer.Option("--radius", help="Å, how far a Hardy field smears.")] = 4.0,
+    axis: Annotated[
+        str | None, typer.Option("--axis", help="Of a profile: x, y or z (default), the cell vector.")
+    ] = None,
+    bins: Annotated[
+        str | None, typer.Option("--bins", help="Bins or planes of a profile (default 100), or a grid as 20x20x30.")
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option("--radius", help="Å, how far a Hardy field smears; default 4.")
+    ] = None,
     kinetic: Annotated[
         bool | None, typer.Option("--kinetic/--no-kinetic", help="The kinetic part; default: if there are velocities.")
     ] = None,
@@ -442,13 +468,15 @@ def stress(
 ) -> None:
     """Per-atom and local stress of a structure or trajectory, with pictures."""
     from ase_mlcalc.cli.checks import calculator_of
-    from ase_mlcalc.stress.folder import localisation_named, write_stress_folder
+    from ase_mlcalc.cli.fields import localisation_of
+    from ase_mlcalc.stress.folder import write_stress_folder
 
+    localisation = localisation_of(field, bins=bins, axis=axis, radius_A=radius, memory_GB=memory)
     result = write_stress_folder(
         calculator_of(source, argument or (), None, definition),
         trajectory,
         out,
-        localisation=None if field is None else localisation_named(field, bins, axis, radius),
+        localisation=localisation,
         definition=definition,
         kinetic=kinetic,
         index=index,
@@ -462,7 +490,10 @@ def stress(
 @app.command()
 def check(
     source: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A checkpoint, or any ASE calculator as package.module:Factory.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A checkpoint, a folder of training, or any ASE calculator as package.module:Factory."
+        ),
     ],
     structure: Annotated[Path, typer.Argument(metavar="STRUCTURE", help="A file that ASE reads.")],
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write this as JSON.")] = None,

@@ -257,8 +257,15 @@ def _ranges(result: Audit) -> Table:
         table.add_row(f"E0 of {chemical_symbols[number]}", "", f"{energy:.6g}", "", "eV")
     if np.isfinite(fit.residual_rms_eV_per_atom):
         table.add_row("rms of energy - E0", "", f"{fit.residual_rms_eV_per_atom:.4g}", "", "eV/atom")
-    table.caption = escape(f"E0: {fit.source}; rank {fit.rank} of {fit.n_species}")
+    table.caption = escape(f"E0: {_origin(fit)}")
     return table
+
+
+def _origin(fit: SpeciesEnergyFit) -> str:
+    """Where reference energies come from; where compositions do not determine them, a warning has it all."""
+    if fit.rank == fit.n_species:
+        return f"{fit.source}; rank {fit.rank} of {fit.n_species}"
+    return "not determined by the compositions, see the warning below" if fit.species_energy else fit.source
 
 
 def _render_problems(problems: Sequence[Problem], console: Console) -> None:

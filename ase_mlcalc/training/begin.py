@@ -77,7 +77,7 @@ def begin(
         watched=min(config.validation_limit, len(validation)),
         batch_size=config.batch_size or _batch_size(samples),
     )
-    slopes, why = kernel_slopes(model) if config.kernel else (None, "train.kernel is false")
+    slopes, why = kernel_slopes(model, report.say) if config.kernel else (None, "train.kernel is false")
     optimizer = make_optimizer(model, config)
     state = TrainingState(model, MovingAverage(model, config.ema_decay), optimizer)
     run = Run(

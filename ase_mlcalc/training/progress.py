@@ -10,6 +10,7 @@ from rich.progress import TaskProgressColumn, TextColumn, TimeElapsedColumn, Tim
 from ase_mlcalc.bars import bar_on_terminal
 
 REFRESH_S = 0.5
+SECONDS_BELOW_S = 100.0
 
 SHOWN = {
     "train_loss": ("loss", "{:.4f}", ""),
@@ -32,12 +33,20 @@ def describe(row: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
+def duration(seconds: float) -> str:
+    """Seconds as long as they are few, or else minutes."""
+    return f"{seconds:.0f} s" if seconds < SECONDS_BELOW_S else f"{seconds / 60:.1f} min"
+
+
 class ProgressReport:
     """Shows a run; use it as a context manager."""
 
     def __init__(self, name: str, *, shown: bool) -> None:
         self.shown = shown
         self._drawn = 0.0
+        self._after_first_step_s: float | None = None
+        self._began: tuple[float, float] | None = None
+        """When the first step was done and how much of the run that was: what comes before it takes longer."""
         columns = (TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         self._bar = bar_on_terminal(*columns, shown=shown)
         if self._bar is not None:
@@ -53,8 +62,12 @@ class ProgressReport:
             self._bar.stop()
 
     def update(self, fraction: float) -> None:
-        """Say how much of the run is done."""
+        """Say after a step how much of the run was done before it."""
         now = time.monotonic()
+        if self._after_first_step_s is None:
+            self._after_first_step_s = now
+        elif self._began is None:
+            self._began = self._after_first_step_s, fraction
         if self._bar is not None and now - self._drawn > REFRESH_S:
             self._drawn = now
             self._bar.update(self._task, completed=fraction, refresh=True)
@@ -65,10 +78,15 @@ class ProgressReport:
         if self._bar is not None:
             self._bar.update(self._task, completed=fraction, state=line, refresh=True)
         elif self.shown:
-            minutes = row["minutes"]
-            left = minutes * (1 - fraction) / fraction if fraction > 0 else 0.0
             mark = "  best" if best else ""
-            self.say(f"{line}  {minutes:.1f} min, {left:.1f} min left{mark}")
+            self.say(f"{line}  {duration(60 * row['minutes'])}{self._left(fraction)}{mark}")
+
+    def _left(self, fraction: float) -> str:
+        """Time that is left at the rate since the first step, nothing while that is not known."""
+        if self._began is None or fraction <= self._began[1]:
+            return ""
+        start, at_start = self._began
+        return f", {duration((time.monotonic() - start) * (1 - fraction) / (fraction - at_start))} left"
 
     def say(self, text: str) -> None:
         """Print a line."""

@@ -11,6 +11,8 @@ from ase_mlcalc.md.monitors.config import DistancesConfig
 from ase_mlcalc.md.monitors.pairs import pairs_within
 from ase_mlcalc.md.outcome import Outcome
 
+CLOSER_THAN = " Å, closer than "
+"""What this monitor says of a distance, and no other one."""
 _REFERENCE_REACH_A = 4.0
 """Pairs of elements that are never closer than this in the reference get no limit from it."""
 
@@ -56,8 +58,7 @@ class Distances(Monitor):
         n_close = len({(min(a, b), max(a, b)) for a, b in zip(*(c[close].tolist() for c in pairs[:2]), strict=True)})
         more = f", and {n_close - 1} more pairs" if n_close > 1 else ""
         return Finding(
-            f"{label(snapshot.atoms, i)}-{label(snapshot.atoms, j)} is {distance:.2f} Å, "
-            f"not below {limit:.2f} Å expected{more}",
+            f"{label(snapshot.atoms, i)}-{label(snapshot.atoms, j)} is {distance:.2f}{CLOSER_THAN}{limit:.2f} Å{more}",
             value=distance,
             threshold=limit,
             atoms=tuple(sorted({i, j})),
