@@ -1,10 +1,10 @@
 """Symmetric tensors as a trace and irreps of degree 2."""
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
 from ase_mlcalc.nn.constant import Constant
+from ase_mlcalc.nn.wigner import wigner_3j
 
 
 class SymmetricTensor(nn.Module):
@@ -18,7 +18,7 @@ class SymmetricTensor(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        traceless = o3.wigner_3j(1, 1, 2, dtype=torch.float64).reshape(9, 5) * 5**0.5
+        traceless = wigner_3j(1, 1, 2).reshape(9, 5) * 5**0.5
         self.traceless = Constant(traceless.T)
         self.identity = Constant(torch.eye(3, dtype=torch.float64).reshape(1, 9) / 3**0.5)
 

@@ -7,7 +7,6 @@ arXiv:1802.08219 (2018), section 4.
 from collections.abc import Collection
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -15,6 +14,7 @@ from ase_mlcalc.graph import Graph
 from ase_mlcalc.nn.constant import Constant
 from ase_mlcalc.nn.gather import of_neighbors
 from ase_mlcalc.nn.irreps import degree_of_components
+from ase_mlcalc.nn.wigner import wigner_3j
 
 SQUARED_NORM_FLOOR = 1e-6
 """Added to squared norms, so that their roots are differentiable at zero."""
@@ -110,7 +110,7 @@ class _TurnedFeatures(nn.Module):
         rows = []
         for filter_, feature, out in paths:
             row = torch.zeros(2 * out + 1, size - 1, size, dtype=torch.float64)  # scalar features are left out
-            coefficients = o3.wigner_3j(filter_, feature, out, dtype=torch.float64) * (2 * out + 1) ** 0.5
+            coefficients = wigner_3j(filter_, feature, out) * (2 * out + 1) ** 0.5
             of_feature = slice(feature**2 - 1, (feature + 1) ** 2 - 1)
             row[:, of_feature, filter_**2 : (filter_ + 1) ** 2] = coefficients.permute(2, 1, 0)
             rows.append(row)

@@ -7,10 +7,10 @@ this is e3nn's ``C x 0e + C x 1o + C x 2e + ...``.
 """
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
 from ase_mlcalc.nn.constant import Constant
+from ase_mlcalc.nn.wigner import spherical_harmonics, wigner_3j
 
 
 def degree_of_components(l_max: int) -> Tensor:
@@ -34,10 +34,8 @@ class SphericalHarmonics(nn.Module):
         couplings = []
         z_axis = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
         for l in range(2, l_max + 1):
-            coupling = o3.wigner_3j(l - 1, 1, l, dtype=torch.float64)
-            below, vector, here = (
-                o3.spherical_harmonics(k, z_axis, normalize=False, normalization="component") for k in (l - 1, 1, l)
-            )
+            coupling = wigner_3j(l - 1, 1, l)
+            below, vector, here = (spherical_harmonics(k, z_axis) for k in (l - 1, 1, l))
             raw = torch.einsum("ni,nj,ijk->nk", below, vector, coupling)
             scale = (here * raw).sum() / (raw * raw).sum()
             couplings.append(Constant((coupling * scale).reshape(-1, 2 * l + 1)))
@@ -112,7 +110,7 @@ def coupling_matrix(l_max: int, l_out: int) -> tuple[Tensor, list[int]]:
         ]
         block = torch.zeros(2 * l3 + 1, len(paths), size, size, dtype=torch.float64)
         for k, (l1, l2) in enumerate(paths):
-            coefficients = o3.wigner_3j(l1, l2, l3, dtype=torch.float64) * (2 * l3 + 1) ** 0.5
+            coefficients = wigner_3j(l1, l2, l3) * (2 * l3 + 1) ** 0.5
             block[:, k, l1 * l1 : (l1 + 1) ** 2, l2 * l2 : (l2 + 1) ** 2] = coefficients.permute(2, 0, 1)
         rows.append(block.reshape(-1, size * size))
         n_paths.append(len(paths))
