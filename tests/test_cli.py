@@ -321,6 +321,7 @@ MISTAKES = [
     (["report", "{folder}"], 1, ["no result.json", "give the folder"]),
     (["check-data", "absent.xyz"], 1, ["no data file at absent.xyz"]),
     (["check-data", "{folder}/train.toml"], 1, ["cannot read"]),
+    (["stress", "m", "t", "--field", "bins", "--radius", "2"], 1, ["--field bins has none"]),
     (["stress", "m", "t", "--bins", "20", "--axis", "x"], 1, ["--bins, --axis belong to", "add --field planes"]),
     (["template", "dance"], 1, ["templates for train, transfer", "'dance'"]),
     (["template", "train", "--model", "lennard_jones"], 1, ["analytic"]),

@@ -15,6 +15,8 @@ def localisation_of(
     ConfigError
         Options of a field without the field; words that are not understood.
     """
+    if field not in (None, "hardy") and radius_A is not None:
+        raise ConfigError(f"--radius is that of hardy's bond functions; --field {field} has none")
     if field is not None:
         return localisation_named(
             field,

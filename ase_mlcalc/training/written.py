@@ -11,6 +11,7 @@ from ase_mlcalc.training import delta, seen
 from ase_mlcalc.training.figures import parity
 from ase_mlcalc.training.log import log_text
 from ase_mlcalc.training.metrics import measure
+from ase_mlcalc.training.progress import duration
 from ase_mlcalc.training.result import TrainResult
 from ase_mlcalc.training.run import Run, compared
 from ase_mlcalc.training.state import CHECKPOINT_FILE
@@ -77,7 +78,7 @@ def finish(run: Run) -> TrainResult:
             folder / "metrics.json", epochs=epochs, best_epoch=state.best_epoch, minutes=minutes, stopped=state.stopped
         )
     run.report.say(
-        f"{state.stopped}; best after epoch {state.best_epoch:g}; {minutes:.1f} min; wrote {folder / CHECKPOINT_FILE}"
+        f"{state.stopped}; best after epoch {state.best_epoch:g}; {duration(60 * minutes)}; wrote {folder / CHECKPOINT_FILE}"
     )
     assert state.stopped is not None
     return TrainResult(folder / CHECKPOINT_FILE, metrics, epochs, minutes, state.stopped)
