@@ -49,7 +49,8 @@ class HistogramPanel(NamedTuple):
 def parity_plot(path: Path, panels: Sequence[ParityPanel]) -> None:
     """Predicted against reference values, one panel a property, with MAE, RMSE and the number of values.
 
-    Values without reference (NaN) are left out.  Many ungrouped values are drawn as density.
+    Errors of values in eV are in meV.  Values without reference (NaN) are left out.  Many ungrouped values are drawn as
+    density.
     """
     columns = 2 if len(panels) == 4 else min(3, max(1, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
@@ -90,18 +91,21 @@ def _draw_parity(figure: Figure, axes: Axes, panel: ParityPanel) -> None:
         )  # fmt: skip
         figure.colorbar(cells, ax=axes, label="values per cell", pad=0.02)
     else:
-        size = 3 if len(reference) > 300 else 5
-        axes.plot(reference, predicted, ".", markersize=size, alpha=0.6, color=COLORS[0], markeredgewidth=0)
+        size, alpha = point_style(len(reference))
+        axes.plot(reference, predicted, ".", markersize=size, alpha=alpha, color=COLORS[0], markeredgewidth=0)
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.set_aspect("equal", adjustable="box")
     axes.locator_params(nbins=5)
     error = predicted - reference
-    text = (
-        f"MAE   {np.abs(error).mean():.3g} {panel.unit}\nRMSE {np.sqrt((error**2).mean()):.3g} {panel.unit}\n"
-        f"{len(error)} values"
-    )
-    _note(axes, text)
+    mae, rmse = (_in_words(value, panel.unit) for value in (np.abs(error).mean(), np.sqrt((error**2).mean())))
+    _note(axes, f"MAE   {mae}\nRMSE {rmse}\n{len(error)} values")
+
+
+def _in_words(error: float, unit: str) -> str:
+    """An error with its unit, in meV where values are in eV: the unit of all tables of errors."""
+    error, unit = (1000.0 * error, f"m{unit}") if unit.startswith("eV") else (error, unit)
+    return f"{error:.0f} {unit}" if error >= 1000.0 else f"{error:.3g} {unit}"
 
 
 def learning_curves(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
@@ -219,6 +223,12 @@ def new_axes(figure: Figure, rows: int, columns: int, position: int, sharex: Axe
     axes.xaxis.label.set_fontsize(10)
     axes.yaxis.label.set_fontsize(10)
     return axes
+
+
+def point_style(count: int) -> tuple[float, float]:
+    """Size in points and opacity of so many points in a panel: a few are seen one by one, many as a cloud."""
+    many = float(np.clip(math.log10(max(count, 1) / 30.0) / 2.0, 0.0, 1.0))  # from 30 on less, the least from 3000 on
+    return 9.0 - 6.0 * many, 0.9 - 0.5 * many
 
 
 def logarithmic(axes: Axes, *, x: bool = False) -> None:

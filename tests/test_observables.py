@@ -1,6 +1,7 @@
 """Observables as a whole: distances from a reference, what is written and read, the command line, real dynamics."""
 
 import json
+import re
 from pathlib import Path
 
 import ase.io
@@ -14,12 +15,23 @@ from matplotlib.image import imread
 from observables_cases import gas, langevin, trajectory
 from scipy import stats
 
-from ase_mlcalc.analysis import TrajectoryFile, compare_observables, measure_observables, write_observables
+from ase_mlcalc.analysis import (
+    TrajectoryFile,
+    compare_observables,
+    measure_observables,
+    observables_plots,
+    write_observables,
+)
 from ase_mlcalc.analysis.compare import distance, l1, w1
 from ase_mlcalc.analysis.curves import Axis, Curve
+from ase_mlcalc.analysis.observables import curves_of
+from ase_mlcalc.analysis.observables_plots import is_like, seen_curves
 from ase_mlcalc.cli import main
 from ase_mlcalc.errors import ConfigError, DataError
 from ase_mlcalc.md.velocities import draw_momenta, remove_rigid_motion
+from ase_mlcalc.plots import new_axes, new_figure
+from ase_mlcalc.report import observables
+from ase_mlcalc.report.observables import Measured, observable_blocks
 
 X = np.linspace(0.005, 9.995, 1000)
 
@@ -156,6 +168,94 @@ def test_copper_at_room_temperature():
     mean = (states.x @ states.y) / states.y.sum()
     assert 100 < mean < 220
     assert not found.diffusion["Cu"].diffusive
+
+
+# ----- pictures -----
+
+
+def shaken(atoms, sigma, *, held=0, n_frames=40):
+    """Frames of a crystal whose atoms, save the first ones, are moved at random by sigma in Å."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for _ in range(n_frames):
+        frame = atoms.copy()
+        frame.positions[held:] += sigma * rng.standard_normal((len(atoms) - held, 3))
+        frames.append(frame)
+    return frames
+
+
+SLANTED = [[6.0, 0.0, 0.0], [2.0, 7.0, 0.0], [0.5, 1.0, 9.5]]
+
+
+@pytest.mark.parametrize(
+    ("frames", "lengths"),
+    [
+        (shaken(bulk("Cu", a=3.6, cubic=True) * 2, 0.1), [7.2]),  # on the edge of two bins
+        (shaken(bulk("Cu", a=3.6, cubic=True) * 2, 0.0), [7.2]),  # where other atoms are as well
+        (shaken(bulk("NaCl", "rocksalt", a=5.64, cubic=True), 0.1), [5.64, 7.976, 9.769]),
+        (gas(40, "Ar20Kr3", SLANTED), [6.0, 7.280, 8.062, 9.566]),
+        (gas(40, "Ar20", (12.0, 12.0, 12.0)), []),
+        (gas(40, "Ar20", SLANTED, pbc=False), []),
+    ],
+)  # fmt: skip
+def test_own_images_are_left_out_of_pictures(frames, lengths):
+    found = measure_observables(frames)
+    for name in ("rdf", "h_of_r"):
+        curves, places = seen_curves(found, name)
+        assert (places == ()) if not lengths else places == pytest.approx(lengths, abs=0.02)
+        for label, curve in curves_of(found, name).items():
+            difference = curve.y - curves[label].y
+            assert difference.min() >= 0.0
+            assert (curves[label].y >= 0.0).all()
+            if lengths and is_like(label):
+                assert (np.abs(curve.x[difference > 0.0][:, None] - lengths).min(axis=1) < 0.02).all()
+            else:
+                assert not difference.any()
+
+
+def test_other_atoms_at_a_cell_vector_stay():
+    """Of 2 x 2 x 3 cells of copper at rest, 4 of the 6 neighbours at 2 a are images of the atom itself."""
+    found = measure_observables(shaken(bulk("Cu", a=3.6, cubic=True) * (2, 2, 3), 0.0))
+    seen, _ = seen_curves(found, "rdf")
+    peak = np.abs(found.rdf["Cu-Cu"].x - 7.2) < 0.03
+    assert seen["Cu-Cu"].y[peak].sum() == pytest.approx(found.rdf["Cu-Cu"].y[peak].sum() * 2 / 6)
+
+
+def test_own_images_are_no_peak_of_pictures(monkeypatch, tmp_path):
+    """They are the highest by far of one element; without them near neighbours are."""
+    alloy = bulk("Cu", a=3.6, cubic=True) * 2
+    alloy.symbols[:8] = "Ni"
+    found = measure_observables(shaken(alloy, 0.12))
+    assert found.rdf["Ni-Ni"].x[found.rdf["Ni-Ni"].y.argmax()] == pytest.approx(7.2, abs=0.03)
+    figures = []
+    monkeypatch.setattr(observables_plots, "save", lambda figure, path: figures.append((path.stem, figure)))
+    observables_plots.draw_observables(tmp_path, found)
+    panels = {axes.get_title(): axes for axes in dict(figures)["rdf"].axes}
+    for name, axes in panels.items():
+        (line,) = (each for each in axes.lines if len(each.get_xdata()) > 10)
+        assert line.get_xdata()[line.get_ydata().argmax()] < 5.0
+        assert axes.get_ylim()[1] < 1.5 * line.get_ydata().max()
+        words = [text.get_text() for text in axes.texts]
+        assert words.count("cell vector") == (name != "Ni-Cu"), "unlike atoms are not images of each other"
+    blocks = observable_blocks(Measured({"nve": found}, None))
+    (shown,) = (each for block in blocks for each in getattr(block, "pictures", ()) if each.name == "rdf")
+    assert [float(word) < 5.0 for word in re.findall(r"maximum at ([\d.]+)", shown.alt)] == [True] * 3
+    assert "cell vector" in shown.caption
+
+
+def test_coordination_numbers_are_whole():
+    """Also where there is but one, in pictures of both kinds; points at the ends are not cut."""
+    found = measure_observables(shaken(bulk("Cu", a=3.6, cubic=True) * 2, 0.05))
+    (panel, *_) = observables_plots.coordination_panels(found, None)
+    axes = new_axes(new_figure(5, 3), 1, 1, 0)
+    observables_plots._draw(axes, panel, ("", ""))
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [12.0]
+    axes = new_axes(new_figure(5, 3), 1, 1, 0)
+    observables._focus(axes, "coordination", [found.coordination["Cu around Cu"]])
+    assert axes.get_xlim()[1] == pytest.approx(12.5, abs=1.0)
+    assert axes.get_xlim()[1] > 12.4
+    assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
 # ----- files -----

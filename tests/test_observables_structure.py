@@ -41,10 +41,12 @@ def test_pairs_are_those_of_brute_force(pbc, searched, monkeypatch):
     rng = np.random.default_rng(0)
     pbc = np.array(pbc, dtype=bool)
     positions, kinds = rng.random((5, 3)) @ SKEWED * 1.8 - 4.0, np.array([0, 1, 1, 2, 0])
-    found = count_distances(positions, SKEWED, pbc, kinds, r_max=8.0, n_bins=40)
+    found, own = count_distances(positions, SKEWED, pbc, kinds, r_max=8.0, n_bins=40)
     expected = by_brute_force(positions, SKEWED, pbc, kinds, 8.0, 40)
     assert expected.sum() > (30 if pbc.any() else 5)
     np.testing.assert_array_equal(found, expected)
+    alone = [by_brute_force(positions[[k]], SKEWED, pbc, np.zeros(1, dtype=int), 8.0, 40)[0, 0] for k in range(5)]
+    np.testing.assert_array_equal(own, [sum(alone[k] for k in range(5) if kinds[k] == kind) for kind in range(3)])
 
 
 def test_ideal_gas():

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import write
 
-from ase_mlcalc.analysis import pair_force_plot, pair_forces
+from ase_mlcalc.analysis import pair_force_plot, pair_forces, pairs
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.checkpoint import save
 from ase_mlcalc.cli import main
@@ -120,6 +120,23 @@ def test_pairwise_tensor_field_has_them():
     np.add.at(total, pairs.centers, pairs.forces)
     assert np.abs(total).max() > 1e-6
     assert total == pytest.approx(calc.get_forces(atoms), abs=1e-6 * np.abs(pairs.forces).max())
+
+
+def test_few_pairs_are_drawn_as_points_that_are_all_there(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(pairs, "save", lambda figure, _: figures.append(figure))
+    calc = MLCalculator(potential("lennard_jones", sigma=1.8, cutoff=4.0))
+    many = bulk("Si", cubic=True) * 2
+    many.rattle(0.1, seed=1)
+    for atoms, has_mean in ((Atoms("Si3", [[0, 0, 0], [2.2, 0, 0], [0, 2.4, 0]]), False), (many, True)):
+        found = pair_forces(calc, atoms)
+        pair_force_plot(tmp_path / "pairs.png", found)
+        (axes,) = figures.pop().axes
+        points = axes.lines[1]
+        radius = 0.5 * points.get_markersize() / 72.0
+        per_inch = (axes.get_xlim()[1] - axes.get_xlim()[0]) / (axes.get_position().width * axes.figure.get_figwidth())
+        assert points.get_xdata().max() + 0.5 * radius * per_inch < axes.get_xlim()[1]
+        assert (axes.get_legend() is not None) == (len(axes.lines) == 3) == has_mean
 
 
 def test_the_command_line_draws_and_writes(tmp_path, capsys):

@@ -199,10 +199,26 @@ def test_parity_states_the_errors_of_what_has_a_reference():
     axes = plots.new_axes(figure, 1, 1, 0)
     plots._draw_parity(figure, axes, ParityPanel("forces", "eV/Å", reference, predicted))
     (note,) = (text.get_text() for text in axes.texts)
-    assert "1.2 eV/Å" in note
-    assert "1.26 eV/Å" in note  # sqrt(8/5)
+    assert "1200 meV/Å" in note
+    assert "1265 meV/Å" in note  # sqrt(8/5)
     assert "5 values" in note
     assert axes.get_xlim() == axes.get_ylim()
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"), [("eV/atom", "1.23 meV/atom"), ("GPa", "0.00123 GPa"), ("meV/atom", "0.00123 meV/atom")]
+)
+def test_errors_of_parity_are_in_the_units_of_tables(unit, text):
+    axes = plots.new_axes(plots.new_figure(4, 4), 1, 1, 0)
+    plots._draw_parity(axes.figure, axes, ParityPanel("", unit, np.arange(3.0), np.arange(3.0) + 0.00123))
+    (note,) = (text.get_text() for text in axes.texts)
+    assert f"MAE   {text}\n" in note
+
+
+def test_few_points_are_large_and_dark():
+    sizes, opacities = zip(*(plots.point_style(count) for count in (0, 1, 54, 500, 10**6)), strict=True)
+    assert sizes[0] == sizes[1] > sizes[2] > sizes[3] > sizes[4] > 0
+    assert 1 >= opacities[0] == opacities[1] > opacities[2] > opacities[3] > opacities[4] > 0
 
 
 def test_parity_plot_of_everything(tmp_path):

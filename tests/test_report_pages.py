@@ -22,6 +22,7 @@ from ase_mlcalc.report.provenance import toml
 from ase_mlcalc.report.stage import Stage, stages_of_run
 from ase_mlcalc.report.structures import structures_section
 from ase_mlcalc.report.study_groups import group_words
+from ase_mlcalc.report.study_quality import predictors_section
 from ase_mlcalc.report.study_runs import _different_first, runs_section
 from ase_mlcalc.report.temperature import canonical_check
 from ase_mlcalc.report.words import duration, minus, number, plus_minus, sentence
@@ -206,6 +207,20 @@ def test_first_pictures_show_different_failures(study):
     kinds = {(run.model, run.outcome) for run in failed}
     first = _different_first(failed)[: len(kinds)]
     assert {(run.model, run.outcome) for run in first} == kinds
+
+
+def test_scores_of_scans_are_words_with_units_and_tell_models_apart(study):
+    _, summary, _ = study
+    scores = {"bond_force_error_eV_per_A": 0.2, "dimer_fall_eV": 0.5, "bond_undefined": 0.0, "bond_score_eV": None}
+    scans = [scan.model_copy(update={"scores": scores}) for scan in summary.scans[:2]]
+    scans[1] = scans[1].model_copy(update={"scores": scores | {"bond_force_error_eV_per_A": 0.3}})
+    section = predictors_section(summary.model_copy(update={"scans": tuple(scans), "predictors": ()}))
+    (table,) = section.blocks
+    assert table.columns == ("model", "bond force error / eV/Å", "survived fraction")
+    assert [row[1] for row in table.rows] == ["0.2", "0.3"]
+    assert "the same in all: dimer fall, bond undefined, bond score." in table.caption
+    (table,) = predictors_section(summary.model_copy(update={"scans": tuple(scans[:1]), "predictors": ()})).blocks
+    assert table.columns == ("model", "bond force error / eV/Å", "dimer fall / eV", "survived fraction")
 
 
 def test_unfinished_study_says_so(study, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk, fcc100, molecule
 from ase.calculators.lj import LennardJones as LennardJonesOfASE
+from matplotlib.collections import EllipseCollection, LineCollection
 from scipy.integrate import quad
 
 from ase_mlcalc import MLCalculator
@@ -524,8 +525,64 @@ def test_pictures_of_atoms_say_the_definition_and_show_pressure_by_the_mean_volu
     pictures.atoms_plot(tmp_path / "atoms.png", copper, stresses, "heat")
     (figure,) = figures
     assert figure.get_suptitle() == "per-atom stress, definition: heat"
-    (points,) = figure.axes[0].collections
+    (points,) = (each for each in figure.axes[0].collections if isinstance(each, EllipseCollection))
     np.testing.assert_allclose(points.get_array(), 2.0)
+
+
+def test_atoms_and_their_cell_are_drawn_whole_and_to_scale(copper, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(pictures, "save", lambda figure, _: figures.append(figure))
+    copper.numbers[3] = 1
+    pictures.atoms_plot(tmp_path / "atoms.png", copper, np.ones((len(copper), 6)), "edge")
+    views = [(0, 1), (0, 2), (1, 2)]
+    for axes, view in zip(figures[0].axes, views, strict=False):
+        (outline,) = (each for each in axes.collections if isinstance(each, LineCollection))
+        (circles,) = (each for each in axes.collections if isinstance(each, EllipseCollection))
+        radii = 0.5 * circles.get_widths()
+        assert sorted(set(radii.round(3).tolist())) == [0.8 * 0.31, 0.8 * 1.32]
+        middles = np.asarray(circles.get_offsets())
+        np.testing.assert_allclose(np.sort(middles, axis=0), np.sort(copper.positions[:, view], axis=0))
+        ends = np.concatenate(outline.get_segments())
+        drawn = np.concatenate([middles + radii[:, None], middles - radii[:, None], ends])
+        for values, (low, high) in zip(drawn.T, (axes.get_xlim(), axes.get_ylim()), strict=True):
+            assert low < values.min() < values.max() < high
+        lengths = {round(float(np.linalg.norm(a - b)), 6) for a, b in outline.get_segments()}
+        assert lengths == {round(float(np.linalg.norm(vector[list(view)])), 6) for vector in copper.cell.array}
+
+
+def test_profiles_show_the_tangential_stress(eam, slab, tmp_path, monkeypatch):
+    """That of a slab is what its own stress has in the plane; planes, and several fields, have one panel."""
+    figures = []
+    monkeypatch.setattr(pictures, "save", lambda figure, _: figures.append(figure))
+    fields = [local_stress(each(Grid.along(2, 12)), eam, slab, kinetic=False) for each in (IrvingKirkwood, Binned)]
+    xx, yy, *_ = eam.get_property("stress", slab)
+    for field in fields:
+        values = pictures.tangential(field).total
+        assert values.mean() == pytest.approx((xx + yy) / 2, rel=1e-6)
+        assert abs(xx + yy) > 1e-4
+        pictures.profile_plot(tmp_path / "profile.png", {"total": field})
+        normal, tangent = figures.pop().axes
+        assert (normal.get_ylabel(), tangent.get_ylabel()) == (
+            "normal stress / GPa (tension > 0)", "tangential stress / GPa (tension > 0)",
+        )  # fmt: skip
+        np.testing.assert_allclose(tangent.lines[0].get_ydata()[::2], values / units.GPa)
+    planes = local_stress(Planes(2, 12), eam, slab)
+    for drawn in ({"planes": planes}, {"ik": fields[0], "bins": fields[1]}):
+        pictures.profile_plot(tmp_path / "profile.png", drawn)
+        assert len(figures.pop().axes) == 1
+    with pytest.raises(ValueError, match="tractions"):
+        pictures.tangential(planes)
+
+
+def test_tangential_stress_of_a_slanted_cell(eam, copper):
+    """The normal and both tangents add up to the trace, and the standard error is no smaller than that of one frame."""
+    field = local_stress(Hardy(Grid.along(0, 6), 3.0), eam, trajectory(copper, 6))
+    trace = field.stress.total.reshape(-1, 9)[:, [0, 4, 8]].sum(axis=1)
+    tangent = pictures.tangential(field)
+    np.testing.assert_allclose(field.normal.total + 2 * tangent.total, trace, rtol=1e-6)
+    assert np.ptp(tangent.total) > 1e-3 * np.abs(tangent.total).max()
+    assert (tangent.total_stderr > 0).all()
+    assert tangent.kinetic is not None
 
 
 # ----- command line -----

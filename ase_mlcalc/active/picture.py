@@ -24,7 +24,10 @@ def draw_learning(path: Path, learned: Learned) -> None:
 
 
 def draw_spread(axes: Axes, rounds: Rounds) -> None:
-    """Largest expected force error of an atom in the frames of each round, against the trust levels."""
+    """Largest expected force error of an atom in the frames of each round, against the trust levels.
+
+    The actual error on validation structures stands beside it: trust levels below it stop runs where they begin.
+    """
     known = [each for each in rounds if each.uncertainty_eV_per_A is not None]
     number = np.array([each.number for each in known])
     if known:
@@ -35,13 +38,21 @@ def draw_spread(axes: Axes, rounds: Rounds) -> None:
                 color=COLORS[0], alpha=strength, linewidth=0, label=label,
             )  # fmt: skip
         axes.plot(number, values[:, 2], "o", color=COLORS[0], markersize=5, label="median")
+    else:
+        words = "no frames between start and stop"
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=GREY)
     every = np.array([each.number for each in rounds])
     for key, name, color in (
         ("threshold_eV_per_A", "worth a label above", COLORS[2]),
         ("stop_eV_per_A", "run ends above", COLORS[1]),
     ):
         axes.plot(every, [getattr(each, key) for each in rounds], ".--", color=color, linewidth=1.2, label=name)
+    actual = [(each.number, each.error_rms_eV_per_A) for each in rounds if each.error_rms_eV_per_A is not None]
+    if actual:
+        axes.plot(*zip(*actual, strict=True), "D", color=COLORS[4], markersize=4, label="actual, rms of validation")
     logarithmic(axes)
+    axes.use_sticky_edges = False  # the lowest bar would end at the frame
+    axes.margins(y=0.12)
     _finish(axes, rounds, "largest expected force error / eV/Å")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=8, ncols=3)
 
@@ -77,7 +88,7 @@ def draw_labels(axes: Axes, rounds: Rounds) -> None:
     for x, height in zip(number, asked.tolist(), strict=True):
         axes.annotate(f"{height}", (x, height), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8)
     axes.margins(y=0.12)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _finish(axes, rounds, "reference calculations in all")
 
 
@@ -87,7 +98,7 @@ def draw_survival(axes: Axes, rounds: Rounds) -> None:
     share = [100.0 * each.n_stable / each.n_runs for each in rounds]
     axes.bar(number, share, width=0.6, color=COLORS[2], label="of the runs")
     time = [100.0 * each.mean_survival_ps / each.planned_ps for each in rounds]
-    axes.plot(number, time, "D", color=COLORS[6], markersize=4, label="of the planned time, on average")
+    axes.plot(number, time, "D", color=COLORS[6], markersize=4, label="of the planned time, on average", clip_on=False)
     few = len(rounds) <= MOST_FRACTIONS
     before = None
     for each, height in zip(rounds, map(max, share, time), strict=True):
@@ -107,6 +118,6 @@ def draw_survival(axes: Axes, rounds: Rounds) -> None:
 
 def _finish(axes: Axes, rounds: Rounds, label: str) -> None:
     axes.set_xlim(rounds[0].number - 0.6, rounds[-1].number + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))  # by default two, of 0.15
     axes.set_xlabel("round")
     axes.set_ylabel(label)

@@ -6,6 +6,7 @@ the cutoff is half of the cell or more, which it is for g(r).
 
 from collections.abc import Iterator
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from ase.geometry import complete_cell
@@ -25,10 +26,19 @@ CALL_COST = 1000
 """Of an image, in distances, beside those."""
 
 
+class Counts(NamedTuple):
+    """Directed pairs of a structure in bins of distances, by the S kinds of their ends."""
+
+    pairs: Array
+    """(S, S, n_bins)"""
+    own_images: Array
+    """(S, n_bins) those of them that are an atom and an image of itself."""
+
+
 def count_distances(
     positions: Array, cell: Array, pbc: NDArray[np.bool_], kinds: Indices, *, r_max: float, n_bins: int
-) -> Array:
-    """(S, S, n_bins) directed pairs by kinds of their ends and by distance, of all images closer than r_max."""
+) -> Counts:
+    """All pairs closer than r_max, of all images."""
     size = int(kinds.max()) + 1
     per_A = n_bins / r_max
     shape = (size, size, n_bins)
@@ -38,9 +48,11 @@ def count_distances(
         r_pc = pairs.vectors(positions, cell)
         d_p = np.sqrt(np.einsum("pc,pc->p", r_pc, r_pc))
         place = (kinds[pairs.centers] * size + kinds[pairs.neighbors]) * n_bins + (d_p * per_A).astype(np.int64)
-        return np.bincount(place, minlength=size * size * n_bins).reshape(shape).astype(float)
+        every = np.bincount(place, minlength=size * size * n_bins).reshape(shape).astype(float)
+        alone = np.bincount(place[pairs.centers == pairs.neighbors], minlength=size * size * n_bins).reshape(shape)
+        return Counts(every, alone[range(size), range(size)].astype(float))
     first_bin = (kinds[:, None] * size + kinds) * n_bins
-    found = np.zeros(shape)
+    found, own = np.zeros(shape), np.zeros((size, n_bins))
     for d_nn, shift in _matrices(positions, cell, pbc, images, r_max):
         near = d_nn < r_max
         place = first_bin[near] + (d_nn[near] * per_A).astype(np.int64)
@@ -48,7 +60,10 @@ def count_distances(
         found += one_way
         if shift.any():
             found += one_way.transpose(1, 0, 2)
-    return found
+            d_n = d_nn.diagonal()
+            place = kinds[d_n < r_max] * n_bins + (d_n[d_n < r_max] * per_A).astype(np.int64)
+            own += 2 * np.bincount(place, minlength=size * n_bins).reshape(size, n_bins)
+    return Counts(found, own)
 
 
 def distances_per_frame(n_atoms: int, cell: Array, pbc: NDArray[np.bool_], r_max: float) -> int:

@@ -69,6 +69,8 @@ class Observables:
     """Density of all distances up to `R_MAX_A`, periodic images included; ``None`` if there are none."""
     pairs_in_h: float
     """Directed pairs of a frame that h(r) is made of."""
+    own_images: dict[str, Curve]
+    """The part of g(r), by pair of like atoms, and of h(r), by an empty name, that atoms and their own images make."""
     msd: dict[str, Curve] | None
     """Å² against ps, by element."""
     diffusion: dict[str, Diffusion] | None
@@ -226,6 +228,7 @@ def measure_observables(
         angles=angles,
         h_of_r=structure.h_of_r,
         pairs_in_h=structure.n_pairs,
+        own_images=structure.own_images,
         msd=motion.msd,
         diffusion=motion.diffusion,
         vacf=motion.vacf,

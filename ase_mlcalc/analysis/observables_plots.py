@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from ase_mlcalc.analysis.curves import Curve
 from ase_mlcalc.analysis.motion import Diffusion
-from ase_mlcalc.analysis.observables import R_MAX_A, Observables
+from ase_mlcalc.analysis.observables import R_MAX_A, Observables, curves_of
 from ase_mlcalc.plots import COLORS, GREY, new_axes, new_figure, save
 
 Array = NDArray[np.float64]
@@ -25,6 +26,8 @@ SHOWN_POWER = 0.99
 """Of a density of states, up to where it is drawn."""
 STANDS_OUT = 4.0
 """A first peak this many times as high as all that follows is cut off, with its height in words."""
+ONE_PLACE_A = 0.1
+"""Cell vectors closer than this are marked once."""
 
 
 class Panel(NamedTuple):
@@ -43,6 +46,8 @@ class Panel(NamedTuple):
     line: tuple[Array, Array] | None = None
     """A fit."""
     note: str = ""
+    own_images: tuple[float, ...] = ()
+    """Distances to mark as cell vectors."""
 
 
 def draw_observables(
@@ -90,14 +95,56 @@ def pair_panels(mine: Observables, reference: Observables | None) -> list[Panel]
     """g(r) of each pair, or the density of distances, with the end of bonds."""
     panels = []
     end = _farthest(mine)
-    for name, curve in mine.pairs.items():
-        other = None if reference is None else reference.pairs.get(name)
-        other = other if other is None or other.y_axis == curve.y_axis else None
+    kind = "distances" if mine.rdf is None else "rdf"
+    curves, own = seen_curves(mine, kind)
+    others, other_own = ({}, ()) if reference is None else seen_curves(reference, kind)
+    for name, curve in curves.items():
         mark = mine.bond_cutoffs_A.get(name)
         top, note = _without_first_peak(curve, mark)
         level = 1.0 if mine.rdf is not None else None
-        panels.append(Panel(name, curve, other, x_range=(0.0, end), mark=mark, y_top=top, level=level, note=note))
+        vectors = tuple(sorted({*own, *other_own})) if is_like(name) else ()
+        panels.append(
+            Panel(
+                name, curve, others.get(name), x_range=(0.0, end), mark=mark, y_top=top, level=level, note=note,
+                own_images=vectors,
+            )
+        )  # fmt: skip
     return panels
+
+
+def seen_curves(observables: Observables, name: str) -> tuple[dict[str, Curve], tuple[float, ...]]:
+    """The curves of one observable as they are drawn, and the distances in Å of what is left out of them.
+
+    At cell vectors atoms meet their own images.  That says nothing about the material, and in small cells it would be
+    the highest peak of all.
+    """
+    curves, own = curves_of(observables, name), observables.own_images
+    if name not in ("rdf", "h_of_r") or not own:
+        return curves, ()
+    seen = {label: _without(curve, own[label]) if label in own else curve for label, curve in curves.items()}
+    # of a single atom of an element there is nothing else
+    return {label: curve if curve.y.any() else curves[label] for label, curve in seen.items()}, _places(own[""])
+
+
+def _without(curve: Curve, part: Curve) -> Curve:
+    return replace(curve, y=_difference(curve.y, part.y), blocks=_difference(curve.blocks, part.blocks))
+
+
+def _difference(whole: Array, part: Array) -> Array:
+    """Zero where the part is all of it, in spite of rounding."""
+    left = whole - part
+    return np.where(np.abs(left) > 1e-9 * np.abs(whole), left, 0.0)
+
+
+def _places(curve: Curve) -> tuple[float, ...]:
+    """Where there is something of a curve, Å; what lies closely together, as in a cell that changes, is one place."""
+    x = curve.x[curve.y > 0.0]
+    return tuple(float(each.mean()) for each in np.split(x, np.flatnonzero(np.diff(x) > ONE_PLACE_A) + 1))
+
+
+def is_like(label: str) -> bool:
+    """Whether a pair as "Cu-Cu" or "Cu around Cu" is of one element; h(r), without a name, has such pairs."""
+    return len(set(label.replace(" around ", "-").split("-"))) == 1
 
 
 def _farthest(observables: Observables) -> float:
@@ -155,8 +202,14 @@ def h_panels(mine: Observables, reference: Observables | None) -> list[Panel]:
     """h(r) alone."""
     if mine.h_of_r is None:
         return []
-    other = None if reference is None else reference.h_of_r
-    return [Panel("h(r): all pairs", mine.h_of_r, other, x_range=(0.0, _farthest(mine)))]
+    (curve, own), (other, other_own) = (_h_curve(each) for each in (mine, reference))
+    vectors = tuple(sorted({*own, *other_own}))
+    return [Panel("h(r): all pairs", curve, other, x_range=(0.0, _farthest(mine)), own_images=vectors)]
+
+
+def _h_curve(observables: Observables | None) -> tuple[Curve | None, tuple[float, ...]]:
+    curves, own = ({}, ()) if observables is None else seen_curves(observables, "h_of_r")
+    return curves.get(""), own
 
 
 def msd_panels(mine: Observables, reference: Observables | None) -> list[Panel]:
@@ -247,13 +300,26 @@ def _draw(axes: Axes, panel: Panel, names: tuple[str, str]) -> None:
     if panel.line is not None:
         axes.plot(*panel.line, color="black", linewidth=1.2, linestyle=(0, (4, 2)))
     _limit(axes, panel)
+    mark_own_images(axes, panel.own_images)
+
+
+def mark_own_images(axes: Axes, distances: Sequence[float]) -> None:
+    """Thin lines at cell vectors, the first with words; give the axes their limits before."""
+    low, high = axes.get_xlim()
+    for k, distance in enumerate(each for each in distances if low < each < high):
+        axes.axvline(distance, color=GREY, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1)
+        if k == 0:
+            axes.annotate(
+                "cell vector", (distance, 0.98), xycoords=axes.get_xaxis_transform(), xytext=(-2, 0),
+                textcoords="offset points", rotation=90, ha="right", va="top", fontsize=7.5, color=GREY,
+            )  # fmt: skip
 
 
 def _draw_bars(axes: Axes, curve: Curve, color: str, name: str, shift: float, width: float) -> None:
     errors = 2.0 * curve.stderr if len(curve.blocks) > 1 else None
     style = {"linewidth": 0.8}
     axes.bar(curve.x + shift, curve.y, width=width, color=color, label=name, yerr=errors, error_kw=style)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # by default two, of 0.15
 
 
 def _draw_line(axes: Axes, curve: Curve, color: str, name: str) -> None:

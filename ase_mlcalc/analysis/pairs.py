@@ -25,13 +25,15 @@ from numpy.typing import NDArray
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import NumericalError, StructureError
 from ase_mlcalc.files import write_text
-from ase_mlcalc.plots import COLORS, GREY, new_axes, new_figure, save
+from ase_mlcalc.plots import COLORS, GREY, new_axes, new_figure, point_style, save
 from ase_mlcalc.stress.edges import find_edges
 
 SHOWN_PERCENT = 98.0
 """Of the points of a panel that fit in; a few atoms in contact would flatten all others."""
 BINS = 60
 """Of the mean in the picture, from zero to the cutoff."""
+FEWEST_FOR_MEAN = 3 * BINS
+"""Of fewer pairs, points say it all: a mean would be bits of line between single ones."""
 
 
 class PairForces(NamedTuple):
@@ -157,21 +159,24 @@ def pair_force_plot(path: Path, pairs: PairForces, title: str = "") -> None:
         axes = new_axes(figure, rows, columns, position)
         axes.axhline(0.0, color=GREY, linewidth=0.8)
         color = COLORS[position % len(COLORS)]
-        size = 3.0 if len(distance) > 2000 else 5.0
-        axes.plot(distance, radial, ".", color=color, markersize=size, alpha=0.5, markeredgewidth=0, rasterized=True)
-        middle, mean = _binned_mean(distance, radial, edges)
-        axes.plot(middle, mean, color="black", linewidth=1.1, label="mean")
+        size, alpha = point_style(len(distance))
+        axes.plot(distance, radial, ".", color=color, markersize=size, alpha=alpha, markeredgewidth=0, rasterized=True)
+        if len(distance) >= FEWEST_FOR_MEAN:
+            middle, mean = _binned_mean(distance, radial, edges)
+            axes.plot(middle, mean, color="black", linewidth=1.1, label="mean")
         axes.set_title(f"{chemical_symbols[one]}-{chemical_symbols[other]}")
-        axes.set_xlim(0.9 * pairs.distances.min(), edges[-1])
+        margin = 0.04 * (edges[-1] - 0.9 * pairs.distances.min())
+        axes.set_xlim(0.9 * pairs.distances.min(), edges[-1] + margin)  # or the last point is cut in half
         _scale(axes, radial)
-        if position == 0:
-            axes.legend(loc="lower right", frameon=False)
         if position % columns == 0:
             axes.set_ylabel("radial force / eV/Å\n(> 0: repulsion)")
         if position >= len(kinds) - columns:
             axes.set_xlabel("distance / Å")
     if title:
         figure.suptitle(title, fontsize=11)
+    means = [axes for axes in figure.axes if axes.get_legend_handles_labels()[1]]
+    if means:
+        means[0].legend(loc="lower right", frameon=False)
     save(figure, path)
 
 

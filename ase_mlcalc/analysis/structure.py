@@ -19,6 +19,7 @@ h(r) is p over all pairs, of any elements.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,10 @@ class PairCounts(NamedTuple):
     """(B, S, S, K)"""
     densities: Array | None
     """(B, S, S, K) Å³, counts times the volume of their frame; ``None`` without volumes."""
+    own: Array
+    """(B, S, K) of the counts, those of atoms and images of themselves."""
+    own_densities: Array | None
+    """(B, S, K) Å³, of the densities."""
     species: Species
     weights: Array
     """(B,) frames in each block."""
@@ -57,6 +62,8 @@ class StructureCurves(NamedTuple):
     distances: dict[str, Curve] | None
     running_coordination: dict[str, Curve]
     h_of_r: Curve | None
+    own_images: dict[str, Curve]
+    """What atoms and their own images make of g(r), by pair of like atoms, and of h(r), by an empty name."""
     n_pairs: float
     """Directed pairs in a frame."""
 
@@ -88,18 +95,23 @@ def count_pairs(
     frames_in = np.bincount(block_of).astype(float)
     size = len(species)
     counts = np.zeros((len(frames_in), size, size, n_bins))
-    densities = np.zeros_like(counts) if pbc.all() else None
+    own = np.zeros((len(frames_in), size, n_bins))
+    densities, own_densities = (np.zeros_like(each) if pbc.all() else None for each in (counts, own))
     for block, positions, cell in zip(block_of, samples.positions, samples.cells, strict=True):
         found = count_distances(positions, cell, pbc, species.kinds, r_max=r_max, n_bins=n_bins)
-        counts[block] += found
-        if densities is not None:
-            densities[block] += found * abs(np.linalg.det(cell))
+        counts[block] += found.pairs
+        own[block] += found.own_images
+        if densities is not None and own_densities is not None:
+            densities[block] += found.pairs * abs(np.linalg.det(cell))
+            own_densities[block] += found.own_images * abs(np.linalg.det(cell))
         advance()
     per_frame = frames_in[:, None, None, None]
     return PairCounts(
         edges=np.linspace(0.0, r_max, n_bins + 1),
         counts=counts / per_frame,
         densities=None if densities is None else densities / per_frame,
+        own=own / per_frame[..., 0],
+        own_densities=None if own_densities is None else own_densities / per_frame[..., 0],
         species=species,
         weights=frames_in,
     )
@@ -126,11 +138,20 @@ def structure_curves(pairs: PairCounts) -> StructureCurves:
         sums = np.cumsum(pairs.counts[:, a, b], axis=1) / species.counts[a]
         running[name] = _averaged(edges[1:], sums, pairs.weights, DISTANCE, Axis("running coordination number", ""))
     every = pairs.counts.sum(axis=(1, 2))
+    h_of_r = _density(middle, every, pairs.weights, width)
+    own: dict[str, Curve] = {}
+    if pairs.own_densities is not None and pairs.own.any() and h_of_r is not None:
+        for name, a, b in species.pairs():
+            if a == b:
+                g = pairs.own_densities[:, a] / (shells * species.counts[a] ** 2)
+                own[name] = _averaged(middle, g, pairs.weights, DISTANCE, Axis("g(r)", ""))
+        own[""] = _share(h_of_r, pairs.own.sum(axis=1), every, pairs.weights)
     return StructureCurves(
         rdf=rdf if pairs.densities is not None else None,
         distances=None if pairs.densities is not None else distances,
         running_coordination=running,
-        h_of_r=_density(middle, every, pairs.weights, width),
+        h_of_r=h_of_r,
+        own_images=own,
         n_pairs=float(np.average(every.sum(axis=1), weights=pairs.weights)),
     )
 
@@ -142,6 +163,14 @@ def _averaged(x: Array, blocks: Array, weights: Array, x_axis: Axis, y_axis: Axi
 def _density(x: Array, blocks: Array, weights: Array, width: float) -> Curve | None:
     """Probability density of what is counted; ``None`` where there is nothing."""
     return density_curve(x, blocks * weights[:, None], width, DISTANCE, DENSITY)
+
+
+def _share(density: Curve, part: Array, whole: Array, weights: Array) -> Curve:
+    """What a part (B, K) of the counts (B, K) makes of their density."""
+    part, whole = part * weights[:, None], whole * weights[:, None]
+    counted = whole.sum(axis=1) > 0
+    blocks = part[counted] / whole[counted].sum(axis=1, keepdims=True) / density.step
+    return replace(density, y=part.sum(axis=0) / whole.sum() / density.step, blocks=blocks)
 
 
 def density_curve(x: Array, counts: Array, width: float, x_axis: Axis, y_axis: Axis) -> Curve | None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ase_mlcalc.analysis.curves import Curve
 from ase_mlcalc.analysis.observables import (
@@ -14,10 +15,10 @@ from ase_mlcalc.analysis.observables import (
     ComparisonRow,
     Observables,
     compare_observables,
-    curves_of,
     measure_observables,
 )
 from ase_mlcalc.analysis.observables_files import TrajectoryFile
+from ase_mlcalc.analysis.observables_plots import is_like, mark_own_images, seen_curves
 from ase_mlcalc.errors import MLCalcError
 from ase_mlcalc.plots import COLORS, new_axes, new_figure
 from ase_mlcalc.report.page import PANEL, Block, Gallery, Picture, Remark, Section, Table, Verdict, Words, picture
@@ -151,22 +152,28 @@ def observable_numbers(measured: Measured | None) -> dict[str, Any] | None:
 def _pictures(measured: Measured, name: str) -> list[Picture]:
     """One panel with all labels of a single trajectory; with more to compare, one panel a label."""
     title, most, definition = _SHOWN[name]
-    curves = {key: curves_of(each, name) for key, each in measured.of.items()}
-    reference = {} if measured.reference is None else curves_of(measured.reference, name)
+    seen = {key: seen_curves(each, name) for key, each in measured.of.items()}
+    curves = {key: each for key, (each, _) in seen.items()}
+    reference: Mapping[str, Curve] = {}
+    vectors = {distance for _, distances in seen.values() for distance in distances}
+    if measured.reference is not None:
+        reference, others = seen_curves(measured.reference, name)
+        vectors |= set(others)
     labels = list(dict.fromkeys(label for each in (reference, *curves.values()) for label in each))[:most]
     if not labels:
         return []
     if len(curves) == 1 and not reference:
         (own,) = curves.values()
         named = {label or "all pairs": own[label] for label in labels}
-        return [_panel(file_words(*_file(measured, name)), title, named, None, definition)]
+        return [_panel(file_words(*_file(measured, name)), title, named, None, definition, sorted(vectors))]
     found = []
     for label in labels:
         mine = {key: each[label] for key, each in curves.items() if label in each}
         if mine:
             head = f"{title}, {label}" if label else title
             file = file_words(*_file(measured, name), *([label] if label else []))
-            found.append(_panel(file, head, mine, reference.get(label), definition))
+            marks = sorted(vectors) if is_like(label) else ()
+            found.append(_panel(file, head, mine, reference.get(label), definition, marks))
     return found
 
 
@@ -178,7 +185,14 @@ def _file(measured: Measured, name: str) -> list[str]:
     return [name, *([measured.title] if measured.title else [])]
 
 
-def _panel(name: str, title: str, curves: Mapping[str, Curve], reference: Curve | None, definition: str) -> Picture:
+def _panel(
+    name: str,
+    title: str,
+    curves: Mapping[str, Curve],
+    reference: Curve | None,
+    definition: str,
+    own_images: Sequence[float] = (),
+) -> Picture:
     figure = new_figure(*PANEL)
     axes = new_axes(figure, 1, 1, 0)
     if reference is not None:
@@ -186,14 +200,20 @@ def _panel(name: str, title: str, curves: Mapping[str, Curve], reference: Curve 
     for position, (label, curve) in enumerate(curves.items()):
         _draw(axes, curve, label, COLORS[position % (len(COLORS) - 1)], zorder=3)
     first = next(iter(curves.values()))
+    counts = name.startswith("coordination")
     axes.set(xlabel=str(first.x_axis), ylabel=str(first.y_axis))
     axes.set_title(title, fontsize=11, loc="left")
     _focus(axes, name, [*curves.values(), *([] if reference is None else [reference])])
+    mark_own_images(axes, own_images)
     if len(curves) > 1 or reference is not None or next(iter(curves)) not in ("", "all pairs"):
-        axes.legend(loc="best", frameon=False, fontsize=8.5)
+        # curves of coordination numbers leave no room
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if counts else {"loc": "best"}
+        axes.legend(**place, frameon=False, fontsize=8.5)
     over = " over the reference" if reference is not None else ""
     words = ", ".join(f"{label} with its maximum at {number(_peak(curve))}" for label, curve in curves.items())
     caption = definition + (" Black: reference." if reference is not None else "")
+    if own_images:
+        caption += " Dotted: a cell vector, where atoms meet their own images, which are left out."
     return picture(figure, name, alt=f"{title}{over}: {words} {first.x_axis.unit}", caption=caption)
 
 
@@ -218,6 +238,10 @@ def _focus(axes: Axes, name: str, curves: Sequence[Curve]) -> None:
         low = max(0.0, low - 0.1 * (high - low))
     axes.set_xlim(low, high)
     axes.set_ylim(bottom=0.0)
+    if name.startswith("coordination"):
+        last = max(float(curve.x[-1]) for curve in curves)
+        axes.set_xlim(low - 0.5, min(high + 1.0, last) + 0.5)  # points at the ends are whole, and the last of all zero
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _peak(curve: Curve) -> float:

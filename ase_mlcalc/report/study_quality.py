@@ -1,5 +1,7 @@
 """Sections of a study: drift, the dt² law and temperature of runs that go on, and what predicted survival."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ase_mlcalc.plots import GREY, logarithmic, new_axes, new_figure
@@ -7,6 +9,7 @@ from ase_mlcalc.report.page import PANEL, Block, Gallery, Picture, Section, Tabl
 from ase_mlcalc.report.study_groups import Condition, condition_words, file_words, group_words, lines, shades
 from ase_mlcalc.report.study_survival import p_words
 from ase_mlcalc.report.words import UNKNOWN, number, plus_minus
+from ase_mlcalc.study.scans import DECIMALS
 from ase_mlcalc.study.summary import Predictor, StudySummary, TimestepCheck
 
 _MOST_PANELS = 12
@@ -188,44 +191,63 @@ def predictors_section(study: StudySummary) -> Section | None:
     if not study.scans:
         return None
     names = list(dict.fromkeys(name for scan in study.scans for name in scan.scores))
+    shown = [name for name in names if _tells_apart([scan.scores.get(name) for scan in study.scans])]
     several = len(study.structures) > 1
     rows = [
         [
             f"{scan.model}, {scan.structure}" if several else scan.model,
-            *(number(scan.scores.get(name)) for name in names),
+            *(number(scan.scores.get(name)) for name in shown),
             number(_survived(study, scan.model, scan.structure)),
         ]
         for scan in study.scans
     ]
-    columns = ("model", *(name.replace("_", " ") for name in names), "survived fraction")
+    columns = ("model", *(score_words(name) for name in shown), "survived fraction")
     caption = (
         "Scores of the scans of bonds and dimers (`ase-mlcalc check`), which cost seconds; larger is worse. Survived "
         "fraction: mean survival over the planned time, over all conditions."
     )
+    if left_out := [score_words(name, unit=False) for name in names if name not in shown]:
+        caption += f" Left out, for they are zero, unknown or the same in all: {', '.join(left_out)}."
     blocks: list[Block] = [Table(columns, rows, caption)]
     if study.predictors:
         best = sorted(study.predictors, key=lambda each: each.p_value)[:_MOST_PANELS]
         pictures = [each for predictor in best[:4] if (each := _scatter(study, predictor)) is not None]
         blocks = [Gallery(pictures), *blocks] if pictures else blocks
-        found = [
-            [
-                each.score.replace("_", " "),
-                *([each.structure] * several),
-                str(each.n_models),
-                number(each.rank_correlation, 2),
-                p_words(each.p_value),
-            ]
-            for each in sorted(study.predictors, key=lambda each: each.p_value)
-        ]
-        rank = (
-            "Spearman's rank correlation of score and survival over models: −1 if a larger score always meant an "
-            "earlier failure."
-        )
-        blocks.append(
-            Table(("score", *(["structure"] * several), "models", "rank correlation", "p-value"), found, rank,
-                  words=("structure",))
-        )  # fmt: skip
+        blocks.append(_ranks(study, several=several))
     return Section("Scans against survival", blocks)
+
+
+def score_words(name: str, *, unit: bool = True) -> str:
+    """A score of the scans in words: bond_force_jump_eV_per_A is "bond force jump / eV/Å"."""
+    words, separator, of = name.partition("_eV")
+    text = words.replace("_", " ")
+    return f"{text} / eV{of.replace('_per_A', '/Å')}" if unit and separator else text
+
+
+def _tells_apart(values: Sequence[float | None]) -> bool:
+    """Whether a column of scores has something to see: of one model any number but zero, of several a difference."""
+    known = {None if value is None else round(value, DECIMALS) for value in values}
+    return len(known) > 1 or (len(values) == 1 and not known & {None, 0.0})
+
+
+def _ranks(study: StudySummary, *, several: bool) -> Table:
+    """How well each score ranked the models."""
+    rows = [
+        [
+            score_words(each.score, unit=False),
+            *([each.structure] * several),
+            str(each.n_models),
+            number(each.rank_correlation, 2),
+            p_words(each.p_value),
+        ]
+        for each in sorted(study.predictors, key=lambda each: each.p_value)
+    ]
+    caption = (
+        "Spearman's rank correlation of score and survival over models: −1 if a larger score always meant an earlier "
+        "failure."
+    )
+    columns = ("score", *(["structure"] * several), "models", "rank correlation", "p-value")
+    return Table(columns, rows, caption, words=("structure",))
 
 
 def _survived(study: StudySummary, model: str, structure: str) -> float | None:
@@ -253,7 +275,7 @@ def _scatter(study: StudySummary, predictor: Predictor) -> Picture | None:
     for model, score, survived in points:
         axes.plot([score], [survived], "o", color=style[model].color, markersize=7)
         axes.annotate(model, (score, survived), xytext=(5, 4), textcoords="offset points", fontsize=8, color=GREY)
-    label = predictor.score.replace("_", " ")
+    label = score_words(predictor.score)
     axes.set(xlabel=label, ylabel="survived fraction", ylim=(-0.05, 1.08))
     axes.margins(x=0.2)
     axes.set_title(
@@ -262,7 +284,8 @@ def _scatter(study: StudySummary, predictor: Predictor) -> Picture | None:
         fontsize=10, loc="left",
     )  # fmt: skip
     words = "; ".join(f"{model} {number(score)} and {number(survived)}" for model, score, survived in points)
+    what = score_words(predictor.score, unit=False).capitalize()
     return picture(
         figure, file_words("scan", predictor.structure, predictor.score),
-        alt=f"{label} and survived fraction: {words}", caption=f"{label} of the scan against the survival measured.",
+        alt=f"{label} and survived fraction: {words}", caption=f"{what} of the scan against the survival measured.",
     )  # fmt: skip

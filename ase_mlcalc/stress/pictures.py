@@ -8,20 +8,30 @@ import numpy as np
 from ase import Atoms, units
 from ase.data import covalent_radii
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
+from matplotlib.collections import EllipseCollection, LineCollection
 from numpy.typing import NDArray
 
 from ase_mlcalc.plots import COLORS, GREY, HistogramPanel, histograms, new_axes, new_figure, save
-from ase_mlcalc.stress.fields import StressField
+from ase_mlcalc.stress.fields import Parts, StressField
 from ase_mlcalc.stress.invariants import pressure, von_mises
 
 Array = NDArray[np.float64]
 
 _MAP = "RdBu_r"
+_RADIUS = 0.8
+"""Of a circle, over the covalent radius: neighbours do not quite touch."""
+_EDGE_A = 0.4
+"""Around what is drawn of a structure."""
+_CORNERS = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+# corners are numbered in binary: those that differ in one digit are joined
+_EDGES = np.array([(a, a | bit) for a in range(8) for bit in (1, 2, 4) if not a & bit])
 
 
 def profile_plot(path: Path, fields: Mapping[str, StressField], layers: Sequence[float] = ()) -> None:
-    """Normal stress against height for profiles along one cell vector, the first with a band of two standard errors.
+    """Stress against height for profiles along one cell vector, the first with a band of two standard errors.
+
+    Normal stress; of a single field of whole stress tensors the tangential stress, too, which is what a surface has
+    where the normal stress vanishes.
 
     Parameters
     ----------
@@ -32,33 +42,82 @@ def profile_plot(path: Path, fields: Mapping[str, StressField], layers: Sequence
     layers : sequence of float, Å
         Heights to mark by thin lines, of layers of atoms for example.
     """
-    figure = new_figure(8.0, 4.2)
-    axes = new_axes(figure, 1, 1, 0)
-    for height in layers:
-        axes.axvline(height, color=GREY, linewidth=0.6, alpha=0.5, zorder=0)
-    axes.axhline(0.0, color="black", linewidth=0.6, zorder=1)
+    (first, *others) = fields.values()
+    both = not others and len(first.components) == 9
+    figure = new_figure(8.0, 6.8 if both else 4.2)
+    upper = new_axes(figure, 2 if both else 1, 1, 0)
     for k, ((label, field), color) in enumerate(zip(fields.items(), COLORS, strict=False)):
-        draw_profile(axes, field, label, color, parts=len(fields) == 1, band=k == 0)
-    axes.set_xlabel("height / Å")
-    axes.set_ylabel("normal stress / GPa (tension > 0)")
-    figure.legend(loc="outside upper center", ncols=3 if len(fields) == 1 else 2, frameon=False)
+        draw_profile(upper, field, label, color, parts=not others, band=k == 0)
+    upper.set_ylabel("normal stress / GPa (tension > 0)")
+    every = [upper]
+    if both:
+        (label,) = fields
+        every.append(new_axes(figure, 2, 1, 1, sharex=upper))
+        _draw_parts(every[1], first, tangential(first), label, COLORS[0], parts=True, band=True)
+        every[1].set_ylabel("tangential stress / GPa (tension > 0)")
+    for axes in every:
+        axes.axhline(0.0, color="black", linewidth=0.6, zorder=1)
+        for height in layers:
+            axes.axvline(height, color=GREY, linewidth=0.6, alpha=0.5, zorder=0)
+    every[-1].set_xlabel("height / Å")
+    handles, words = upper.get_legend_handles_labels()
+    figure.legend(handles, words, loc="outside upper center", ncols=2 if others else 3, frameon=False)
     save(figure, path)
 
 
 def draw_profile(axes: Axes, field: StressField, label: str, color: str, *, parts: bool, band: bool) -> None:
     """The normal component of one profile; planes as a line through points, averages over bins as steps."""
     assert field.normal is not None  # callers draw profiles
-    drawn = [(label, field.normal.total, field.normal.total_stderr, color)]
-    if parts and field.normal.kinetic is not None:
+    _draw_parts(axes, field, field.normal, label, color, parts=parts, band=band)
+
+
+def tangential(field: StressField) -> Parts:
+    r"""Mean of the two normal stresses in the planes of a profile.
+
+    .. math:: \sigma_t = (\mathrm{tr}\, \sigma - n \cdot \sigma n) / 2
+
+    Arrays (n,), eV/Å³; standard errors are upper bounds, since how the components vary together is not kept.
+
+    Raises
+    ------
+    ValueError
+        Tractions on planes, which have no such part.
+    """
+    if len(field.components) != 9:
+        raise ValueError("the tangential stress is one of tensors, not of tractions on planes")
+    assert field.axis is not None  # callers draw profiles
+    normal = np.linalg.inv(field.cell)[:, field.axis]
+    weights = 0.5 * (np.eye(3) - np.outer(normal, normal) / (normal @ normal)).ravel()
+
+    def mean(values: Array | None, by: Array) -> Array | None:
+        return None if values is None else values.reshape(-1, 9) @ by
+
+    stress = field.stress
+    return Parts(
+        potential=stress.potential.reshape(-1, 9) @ weights,
+        kinetic=mean(stress.kinetic, weights),
+        total=stress.total.reshape(-1, 9) @ weights,
+        potential_stderr=mean(stress.potential_stderr, np.abs(weights)),
+        kinetic_stderr=mean(stress.kinetic_stderr, np.abs(weights)),
+        total_stderr=mean(stress.total_stderr, np.abs(weights)),
+    )
+
+
+def _draw_parts(
+    axes: Axes, field: StressField, values: Parts, label: str, color: str, *, parts: bool, band: bool
+) -> None:
+    """One component of a profile with its parts."""
+    drawn = [(label, values.total, values.total_stderr, color)]
+    if parts and values.kinetic is not None:
         drawn += [
-            ("potential part", field.normal.potential, field.normal.potential_stderr, COLORS[1]),
-            ("kinetic part", field.normal.kinetic, field.normal.kinetic_stderr, COLORS[2]),
+            ("potential part", values.potential, values.potential_stderr, COLORS[1]),
+            ("kinetic part", values.kinetic, values.kinetic_stderr, COLORS[2]),
         ]
-    for k, (name, values, stderr, hue) in enumerate(drawn):
-        x, y = _line(field, values)
+    for k, (name, numbers, stderr, hue) in enumerate(drawn):
+        x, y = _line(field, numbers)
         axes.plot(x, y, color=hue, linewidth=1.4, label=name)
         if band and k == 0 and stderr is not None:
-            (_, low), (_, high) = (_line(field, values + sign * 2 * stderr) for sign in (-1, 1))
+            (_, low), (_, high) = (_line(field, numbers + sign * 2 * stderr) for sign in (-1, 1))
             axes.fill_between(x, low, high, color=hue, alpha=0.2, linewidth=0)
 
 
@@ -101,7 +160,7 @@ def slice_plot(path: Path, field: StressField) -> None:
 
 
 def atoms_plot(path: Path, atoms: Atoms, stresses: Array, definition: str) -> None:
-    """A structure seen along each Cartesian direction, atoms in the colour of their pressure.
+    """A structure in its cell seen along each Cartesian direction, atoms in the colour of their pressure.
 
     Parameters
     ----------
@@ -126,21 +185,27 @@ def atoms_plot(path: Path, atoms: Atoms, stresses: Array, definition: str) -> No
     save(figure, path)
 
 
-def _draw_atoms(axes: Axes, atoms: Atoms, view: tuple[int, int, int], colors: Array, largest: float) -> PathCollection:
+def _draw_atoms(
+    axes: Axes, atoms: Atoms, view: tuple[int, int, int], colors: Array, largest: float
+) -> EllipseCollection:
+    """Atoms from the farthest to the nearest as circles of their size in Å, in the outline of the cell."""
     across, up, toward = view
+    corners = (_CORNERS @ atoms.cell.array)[:, [across, up]]
+    axes.add_collection(LineCollection(list(corners[_EDGES]), colors=GREY, linewidths=0.8, zorder=1))
     order = np.argsort(atoms.positions[:, toward])
-    x, y = atoms.positions[order, across], atoms.positions[order, up]
-    span = max(float(np.ptp(x)), float(np.ptp(y)), 1.0)
-    points_per_angstrom = 200.0 / (span + 4.0)
-    radii = covalent_radii[atoms.numbers[order]]
-    axes.set_aspect("equal")
-    axes.margins(0.12)
+    middles = atoms.positions[order][:, [across, up]]
+    radii = _RADIUS * covalent_radii[atoms.numbers[order]]
+    circles = EllipseCollection(
+        2 * radii, 2 * radii, np.zeros(len(radii)), units="xy", offsets=middles, offset_transform=axes.transData,
+        array=colors[order], cmap=_MAP, clim=(-largest, largest), edgecolors="black", linewidths=0.2, zorder=2,
+    )  # fmt: skip
+    axes.add_collection(circles)
+    low = np.minimum((middles - radii[:, None]).min(axis=0), corners.min(axis=0)) - _EDGE_A
+    high = np.maximum((middles + radii[:, None]).max(axis=0), corners.max(axis=0)) + _EDGE_A
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     axes.set_xlabel(f"{'xyz'[across]} / Å")
     axes.set_ylabel(f"{'xyz'[up]} / Å")
-    return axes.scatter(
-        x, y, c=colors[order], s=(1.6 * radii * points_per_angstrom) ** 2, cmap=_MAP, vmin=-largest, vmax=largest,
-        edgecolors="black", linewidths=0.2,
-    )  # fmt: skip
+    return circles
 
 
 def histogram_plot(path: Path, symbols: NDArray[np.str_], stresses: Array, definition: str) -> None:

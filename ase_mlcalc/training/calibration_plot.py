@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from ase_mlcalc.plots import COLORS, GREY, logarithmic, new_axes, new_figure, save
+from ase_mlcalc.plots import COLORS, GREY, logarithmic, new_axes, new_figure, point_style, save
 
 Array = NDArray[np.float64]
 TITLES = {"forces": "force of each atom", "stresses": "stress of each atom", "stress": "stress of each structure"}
@@ -49,8 +49,9 @@ def _draw_errors(axes: Axes, panel: CalibrationPanel) -> None:
         for values in (panel.spread_k, panel.length_k)
     )
     shown = panel.length_k > 0
+    size, alpha = point_style(int(shown.sum()))
     axes.plot(
-        panel.spread_k[shown], panel.length_k[shown], ".", markersize=3, alpha=0.4, color=COLORS[5],
+        panel.spread_k[shown], panel.length_k[shown], ".", markersize=size, alpha=alpha, color=COLORS[5],
         markeredgewidth=0, rasterized=True, zorder=1,
     )  # fmt: skip
     axes.plot(spread_b, error_b, "o-", markersize=5, linewidth=1.2, color=COLORS[0], label="binned, rms")

@@ -77,8 +77,7 @@ def finish(run: Run) -> TrainResult:
         metrics.write(
             folder / "metrics.json", epochs=epochs, best_epoch=state.best_epoch, minutes=minutes, stopped=state.stopped
         )
-    run.report.say(
-        f"{state.stopped}; best after epoch {state.best_epoch:g}; {duration(60 * minutes)}; wrote {folder / CHECKPOINT_FILE}"
-    )
+    took = duration(run.budget.elapsed_s)
+    run.report.say(f"{state.stopped}; best after epoch {state.best_epoch:g}; {took}; wrote {folder / CHECKPOINT_FILE}")
     assert state.stopped is not None
     return TrainResult(folder / CHECKPOINT_FILE, metrics, epochs, minutes, state.stopped)
