@@ -56,7 +56,7 @@ def energies(study: Study, material: str, name: str, folder: Path, found: StudyS
     axes.set_xlabel("time / ps")
     axes.set_ylabel("potential energy / eV/atom")
     axes.set_title(f"{material}, one run of each model", fontsize=10)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     path = study.out / f"{material}-{name}-energy.png"
     save(figure, path)
     study.picture(path)

@@ -48,14 +48,21 @@ def survival(study: Study, material: Material, name: str, checkpoints: Mapping[s
             "mean": group.mean_survival_ps,
             "median": group.median_time_to_failure_ps,
             "reasons": _reasons(found, group.model),
+            "lacking": _lacking(found, group.model),
         }
     study.keep("survival", kept)
     planned = found.groups[0].planned_ps
-    columns = ["model", "stable runs", f"mean survival / ps of {planned:g}", "median time to failure / ps", "reasons"]
+    columns = [
+        "model", "stable runs", f"mean survival / ps of {planned:g}", "median time to failure / ps", "reasons",
+        "what walls of bonds lack to 5 eV / eV",
+    ]  # fmt: skip
     rows = [
-        [f"`{key}`", f"{own['stable']} of {own['runs']}", own["mean"], own["median"], own["reasons"] or "-"]
+        [
+            f"`{key}`", f"{own['stable']} of {own['runs']}", own["mean"], own["median"], own["reasons"] or "-",
+            own.get("lacking"),
+        ]
         for key, own in kept[material.name].items()
-    ]
+    ]  # fmt: skip
     study.table(f"{material.name}-survival", columns, rows, keys=1)
     bias_pictures.survival(study, material.name, name, found)
     bias_pictures.energies(study, material.name, name, folder, found)
@@ -66,6 +73,14 @@ def _reasons(found: StudySummary, model: str) -> str:
     """How often each outcome ended a run."""
     ended = [run.outcome for run in found.runs if run.model == model and run.status == "failed" and run.outcome]
     return ", ".join(f"{ended.count(outcome)} {outcome}" for outcome in sorted(set(ended)))
+
+
+def _lacking(found: StudySummary, model: str) -> float | None:
+    """What the lowest barrier in front of a hole lacks to 5 eV, where bonds of the start are compressed or pulled."""
+    for scan in found.scans:
+        if scan.model == model:
+            return scan.scores.get("bond_missing_barrier_eV")
+    return None
 
 
 def pairs(material: Material) -> Callable[[Study], None]:
