@@ -166,7 +166,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure the errors of a potential on labelled structures."""
-    from ase_mlcalc.cli.potentials import file_of, note_on_seen
+    from ase_mlcalc.cli.potentials import file_of, say_if_seen
     from ase_mlcalc.cli.tables import metrics_table
     from ase_mlcalc.training.evaluate import evaluate_files
 
@@ -184,8 +184,7 @@ def evaluate(
         kinetic=kinetic,
     )
     _console().print(metrics_table(metrics, f"errors of {model}"))
-    if seen := json.loads((out / "metrics.json").read_text(encoding="utf-8"))["n_seen_in_training"]:
-        typer.echo(note_on_seen(seen))
+    say_if_seen(json.loads((out / "metrics.json").read_text(encoding="utf-8"))["n_seen_in_training"])
     typer.echo(f"wrote {out / 'metrics.json'}")
 
 
@@ -206,26 +205,24 @@ def compare(
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed calls of each potential.")] = 20,
 ) -> None:
     """Measure potentials side by side on the same labelled structures: errors, speed and size."""
-    from ase_mlcalc.cli.potentials import notes_on_seen
+    from ase_mlcalc.cli.potentials import say_if_seen
     from ase_mlcalc.cli.tables import comparison_table
-    from ase_mlcalc.data.read import read_frames
     from ase_mlcalc.training.side_by_side import compare_files, split_arguments
 
     models, data = split_arguments(files)
-    keys = _label_keys(key)
     rows = compare_files(
         models,
         data,
         out,
-        keys=keys,
+        keys=_label_keys(key),
         format=format,
         index=index,
         batch_size=batch_size,
         repeats=repeats,
     )
     _console().print(comparison_table(rows))
-    for note in notes_on_seen(models, read_frames(data, keys=keys, format=format, index=index)):
-        typer.echo(note)
+    for row in rows:
+        say_if_seen(row.n_seen_in_training, f" by {row.name}" if len(rows) > 1 else "")
     typer.echo(f"wrote {out / 'compare.json'}")
 
 
@@ -244,16 +241,15 @@ def calibrate(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Structures evaluated at once.")] = 16,
 ) -> None:
     """Measure how well the spread of an ensemble tells its error, on structures that it was not trained on."""
-    from ase_mlcalc.cli.potentials import file_of, notes_on_seen
+    from ase_mlcalc.cli.potentials import file_of, say_if_seen
     from ase_mlcalc.cli.tables import calibration_table
-    from ase_mlcalc.data.read import read_frames
     from ase_mlcalc.training.calibration import calibrate_files
 
-    model, keys = file_of(model), _label_keys(key)
-    found = calibrate_files(model, data, out, keys=keys, format=format, index=index, batch_size=batch_size)
+    found = calibrate_files(
+        file_of(model), data, out, keys=_label_keys(key), format=format, index=index, batch_size=batch_size
+    )
     _console().print(calibration_table(found))
-    for note in notes_on_seen([model], read_frames(data, keys=keys, format=format, index=index)):
-        typer.echo(note)
+    say_if_seen(json.loads((out / "calibration.json").read_text(encoding="utf-8"))["n_seen_in_training"])
     typer.echo(f"wrote {out / 'calibration.json'}")
 
 

@@ -34,6 +34,7 @@ from ase_mlcalc.files import make_folder, write_text
 from ase_mlcalc.properties import SPECS, Properties
 from ase_mlcalc.training.calibration_plot import CalibrationPanel, calibration_plot
 from ase_mlcalc.training.metrics import Comparison, compare, samples_for
+from ase_mlcalc.training.seen import n_seen
 
 Array = NDArray[np.float64]
 
@@ -286,7 +287,8 @@ def calibrate_files(
             f"{model_path} holds one model, which has no spread to calibrate; train an ensemble with "
             "`ase-mlcalc train --members 4`"
         )
-    compared = compare_members(ensemble, read_frames(paths, keys=keys, format=format, index=index), batch_size)
+    frames = read_frames(paths, keys=keys, format=format, index=index)
+    compared = compare_members(ensemble, frames, batch_size)
     found = calibrations(compared)
     if not found:
         raise DataError(
@@ -298,5 +300,8 @@ def calibrate_files(
     files = [str(path) for path in paths]
     provenance = {**header.provenance, "calibrated_on": files}
     checkpoint.save(Ensemble(ensemble.members, scales(found)), out / "model.safetensors", provenance)
-    write_calibration(out, compared, found, model=str(model_path), data=files, n_members=len(ensemble.members))
+    write_calibration(
+        out, compared, found, model=str(model_path), data=files, n_members=len(ensemble.members),
+        n_seen_in_training=n_seen(model_path, frames),
+    )  # fmt: skip
     return found

@@ -21,6 +21,7 @@ from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.neighbors import NeighborList
 from ase_mlcalc.potential import Derived, Potential
 from ase_mlcalc.training.metrics import Comparison, Metrics, compare_frames, measure
+from ase_mlcalc.training.seen import n_seen
 from ase_mlcalc.training.side_by_side_plot import Contestant, side_by_side_plot
 from ase_mlcalc.training.state import CHECKPOINT_FILE
 
@@ -52,6 +53,8 @@ class Row(BaseModel):
     """Median wall time of neighbours, energy, forces and whatever else it predicts for `n_atoms_timed` atoms."""
     n_atoms_timed: int
     threads: int
+    n_seen_in_training: int | None = None
+    """Structures that it was trained or validated on; ``None`` if its file does not say."""
     metrics: Metrics
 
 
@@ -112,6 +115,7 @@ def compare_files(
             ms_per_call=ms,
             n_atoms_timed=len(typical),
             threads=torch.get_num_threads(),
+            n_seen_in_training=n_seen(file, frames),
             metrics=own,
         )
         for name, file, one, ms, own in zip(names, files, loaded, times, metrics, strict=True)
