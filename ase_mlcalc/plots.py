@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ase_mlcalc.errors import ConfigError
@@ -229,6 +230,11 @@ def point_style(count: int) -> tuple[float, float]:
     """Size in points and opacity of so many points in a panel: a few are seen one by one, many as a cloud."""
     many = float(np.clip(math.log10(max(count, 1) / 30.0) / 2.0, 0.0, 1.0))  # from 30 on less, the least from 3000 on
     return 9.0 - 6.0 * many, 0.9 - 0.5 * many
+
+
+def whole_ticks(axis: Axis) -> None:
+    """Ticks at whole numbers only, at one of them if there is but one: by default there would be two, of 0.15."""
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def logarithmic(axes: Axes, *, x: bool = False) -> None:

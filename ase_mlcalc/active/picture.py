@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from ase_mlcalc.active.summary import Learned, RoundSummary
-from ase_mlcalc.plots import COLORS, GREY, logarithmic, new_axes, new_figure, save
+from ase_mlcalc.plots import COLORS, GREY, logarithmic, new_axes, new_figure, save, whole_ticks
 
 Rounds = Sequence[RoundSummary]
 MOST_FRACTIONS = 14
@@ -88,7 +87,7 @@ def draw_labels(axes: Axes, rounds: Rounds) -> None:
     for x, height in zip(number, asked.tolist(), strict=True):
         axes.annotate(f"{height}", (x, height), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8)
     axes.margins(y=0.12)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    whole_ticks(axes.yaxis)
     _finish(axes, rounds, "reference calculations in all")
 
 
@@ -118,6 +117,6 @@ def draw_survival(axes: Axes, rounds: Rounds) -> None:
 
 def _finish(axes: Axes, rounds: Rounds, label: str) -> None:
     axes.set_xlim(rounds[0].number - 0.6, rounds[-1].number + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))  # by default two, of 0.15
+    whole_ticks(axes.xaxis)
     axes.set_xlabel("round")
     axes.set_ylabel(label)

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ase_mlcalc.analysis.curves import Curve
 from ase_mlcalc.analysis.motion import Diffusion
 from ase_mlcalc.analysis.observables import R_MAX_A, Observables, curves_of
-from ase_mlcalc.plots import COLORS, GREY, new_axes, new_figure, save
+from ase_mlcalc.plots import COLORS, GREY, new_axes, new_figure, save, whole_ticks
 
 Array = NDArray[np.float64]
 
@@ -319,7 +318,7 @@ def _draw_bars(axes: Axes, curve: Curve, color: str, name: str, shift: float, wi
     errors = 2.0 * curve.stderr if len(curve.blocks) > 1 else None
     style = {"linewidth": 0.8}
     axes.bar(curve.x + shift, curve.y, width=width, color=color, label=name, yerr=errors, error_kw=style)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # by default two, of 0.15
+    whole_ticks(axes.xaxis)
 
 
 def _draw_line(axes: Axes, curve: Curve, color: str, name: str) -> None:

@@ -102,8 +102,9 @@ def count_pairs(
         counts[block] += found.pairs
         own[block] += found.own_images
         if densities is not None and own_densities is not None:
-            densities[block] += found.pairs * abs(np.linalg.det(cell))
-            own_densities[block] += found.own_images * abs(np.linalg.det(cell))
+            volume = abs(np.linalg.det(cell))
+            densities[block] += found.pairs * volume
+            own_densities[block] += found.own_images * volume
         advance()
     per_frame = frames_in[:, None, None, None]
     return PairCounts(

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from ase_mlcalc.analysis.curves import Curve
 from ase_mlcalc.analysis.observables import (
@@ -20,7 +19,7 @@ from ase_mlcalc.analysis.observables import (
 from ase_mlcalc.analysis.observables_files import TrajectoryFile
 from ase_mlcalc.analysis.observables_plots import is_like, mark_own_images, seen_curves
 from ase_mlcalc.errors import MLCalcError
-from ase_mlcalc.plots import COLORS, new_axes, new_figure
+from ase_mlcalc.plots import COLORS, new_axes, new_figure, whole_ticks
 from ase_mlcalc.report.page import PANEL, Block, Gallery, Picture, Remark, Section, Table, Verdict, Words, picture
 from ase_mlcalc.report.stage import Stage
 from ase_mlcalc.report.study_groups import file_words
@@ -241,7 +240,7 @@ def _focus(axes: Axes, name: str, curves: Sequence[Curve]) -> None:
     if name.startswith("coordination"):
         last = max(float(curve.x[-1]) for curve in curves)
         axes.set_xlim(low - 0.5, min(high + 1.0, last) + 0.5)  # points at the ends are whole, and the last of all zero
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        whole_ticks(axes.xaxis)
 
 
 def _peak(curve: Curve) -> float:

@@ -3,10 +3,9 @@
 import re
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from ase_mlcalc.md.outcome import Outcome
-from ase_mlcalc.plots import COLORS, new_axes, new_figure
+from ase_mlcalc.plots import COLORS, new_axes, new_figure, whole_ticks
 from ase_mlcalc.report.page import PANEL, Block, Gallery, Picture, Section, State, Table, Verdict, picture
 from ase_mlcalc.report.study_groups import (
     Condition,
@@ -189,7 +188,7 @@ def _reasons(study: StudySummary) -> Picture | None:
                   color=COLORS[(position + 1) % len(COLORS)], edgecolor="white", linewidth=0.8)  # fmt: skip
         left += widths
     axes.set_yticks(places, list(counts), fontsize=8.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_ticks(axes.xaxis)
     axes.set(xlabel="failed runs")
     axes.grid(visible=False, axis="y")
     axes.set_title("Why runs failed", fontsize=11, loc="left")
