@@ -9,6 +9,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from numpy.typing import NDArray
 
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
+from ase_mlcalc.foreign import forget
 
 
 class EnsembleCalculator(Calculator):
@@ -100,7 +101,7 @@ class EnsembleCalculator(Calculator):
         super().reset()
         self.extras = {}
         for calculator in self.calculators:
-            calculator.reset()
+            forget(calculator)
 
     def _ask(self, name: str, atoms: Atoms) -> NDArray[np.float64]:
         """(M, ...) the property as each member has it."""

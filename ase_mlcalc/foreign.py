@@ -1,4 +1,4 @@
-"""Calculators and models of the user, or of other packages, by import path."""
+"""Calculators and models of the user, or of other packages."""
 
 import importlib
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import BaseCalculator, Calculator
 
 from ase_mlcalc.errors import ConfigError
 
@@ -32,6 +32,22 @@ def make_foreign(path: str, arguments: Mapping[str, Any], *, named: tuple[str, s
     except TypeError as error:
         raise ConfigError(f"{named[0]} = {path!r} does not take {named[1]}: {error}") from error
     return made
+
+
+def forget(calculator: BaseCalculator) -> None:
+    """Take away all results of a calculator, and whatever it keeps of earlier structures, such as neighbour lists.
+
+    Several of ASE's calculators have no ``reset`` of their own: sums and mixtures of calculators, `DFTD3`, and those
+    that start programs.  What they are made of is reset in its turn.
+    """
+    if hasattr(calculator, "reset"):
+        calculator.reset()
+        return
+    calculator.atoms, calculator.results = None, {}
+    parts = [*vars(calculator).values(), *getattr(getattr(calculator, "mixer", None), "calcs", ())]
+    for part in parts:
+        if isinstance(part, BaseCalculator):
+            forget(part)
 
 
 def import_named(module: str) -> ModuleType:

@@ -15,6 +15,7 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
     all_changes,
 )
+from ase.calculators.mixing import SumCalculator
 
 from ase_mlcalc.errors import ConfigError
 
@@ -90,6 +91,11 @@ class Plain(BaseCalculator):
 
     def calculate(self, atoms, properties, system_changes):  # noqa: ARG002
         self.results = {"energy": 0.5 * SPRING * float((atoms.positions**2).sum())}
+
+
+def twice():
+    """A sum of two, which has no ``reset``."""
+    return SumCalculator([Springs(), Springs()])
 
 
 def wait_for_another(directory):

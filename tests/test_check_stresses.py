@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import bulk, fcc100, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones as AseLennardJones
+from ase.calculators.mixing import SumCalculator
 from ase.io import write
 from matscipy.calculators.manybody import Manybody
 from matscipy.calculators.manybody.explicit_forms import StillingerWeber as MatscipyForms
@@ -183,6 +184,8 @@ def test_mechanics_pass():
     rows = check_mechanics(message_passing(), argon())
     assert not failed(rows), [row for row in rows if row.outcome == "failed"]
     assert outcomes(check_mechanics(EMT(), molecule("H2O")))["curl"] == "passed"
+    rows = check_mechanics(SumCalculator([EMT(), EMT()]), molecule("H2O"))  # which has no reset
+    assert not failed(rows), [row for row in rows if row.outcome == "failed"]
 
 
 def test_float32_is_checked_by_the_definition_of_the_calculator(monkeypatch):

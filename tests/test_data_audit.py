@@ -14,6 +14,7 @@ from rich.console import Console
 from ase_mlcalc.data.audit import audit, render_audit
 from ase_mlcalc.data.checks import all_electron_energy
 from ase_mlcalc.data.frames import Frame, Note, Provenance
+from ase_mlcalc.data.sets import water16
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.properties import Properties
 
@@ -146,6 +147,42 @@ def test_energies_and_forces_in_different_units(good, factors, hint):
 
 def test_gradients_in_place_of_forces(good):
     assert_found(scaled(good, forces=-1.0), "error", "change their sign")
+
+
+@pytest.fixture(scope="module")
+def water():
+    """Snapshots of a liquid in one box, far from each other."""
+    return water16("gfn1")[::5]
+
+
+def test_a_liquid_in_one_box_is_right(water):
+    assert not messages(water, "error")
+    (unknown,) = messages(water, "not checked")
+    assert unknown.startswith("whether energies are in the unit of the forces")
+
+
+@pytest.mark.parametrize(
+    ("factors", "found"),
+    [
+        ({"forces": -1}, ["forces drive the atoms of long bonds apart", "or that of the forces"]),
+        ({"stress": -1}, ["stress sign looks flipped"]),
+        ({"forces": -1, "stress": -1}, ["forces drive the atoms of long bonds apart"]),
+    ],
+)
+def test_signs_in_a_liquid_in_one_box(water, factors, found):
+    wrong = messages(scaled(water, **factors), "error")
+    assert len(wrong) == len(found), wrong
+    for message, text in zip(wrong, found, strict=True):
+        assert text in message
+
+
+def test_what_cannot_be_told_is_said(good):
+    one = scaled(good[:1], forces=-1, stress=-1)
+    assert not messages(one, "error")
+    assert [text.split(":")[0] for text in messages(one, "not checked")] == [
+        "whether energies are in the unit of the forces",
+        "the sign of the stress",
+    ]
 
 
 def test_forces_far_too_large(good):

@@ -71,6 +71,15 @@ def test_labels_are_those_of_the_calculator(tmp_path):
     assert asked == ["energy,forces,stress", "energy,forces", "energy,forces,stress"], "all in one call"
 
 
+@pytest.mark.parametrize("calculator", ["Plain", "twice"])
+def test_calculators_without_reset_keep_nothing_of_the_last_structure(tmp_path, calculator):
+    given = structures(3)
+    labelled(given, tmp_path / "out.extxyz", f"label_calculators:{calculator}")
+    found = [atoms.get_potential_energy() for atoms in ase.io.read(tmp_path / "out.extxyz", ":")]
+    times = 2.0 if calculator == "twice" else 1.0
+    assert found == pytest.approx([times * 0.5 * SPRING * (atoms.positions**2).sum() for atoms in given], abs=1e-12)
+
+
 def test_what_is_asked_for_is_what_is_written(tmp_path):
     labelled(structures(1), tmp_path / "forces.extxyz", properties=["forces"])
     (atoms,) = ase.io.read(tmp_path / "forces.extxyz", ":")

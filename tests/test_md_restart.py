@@ -13,6 +13,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.calculators.mixing import SumCalculator
 from ase.io import ulm
 
 from ase_mlcalc.calculator import MLCalculator
@@ -324,7 +325,13 @@ def test_two_processes_do_not_write_to_one_folder(tmp_path):
         run_md(argon(), config("verlet"), tmp_path, progress=False)
 
 
-@pytest.mark.parametrize("make", [EMT, lambda: LennardJones(sigma=2.2, epsilon=0.3, rc=5.0)], ids=["emt", "lj"])
+def lennard_jones():
+    return LennardJones(sigma=2.2, epsilon=0.3, rc=5.0)
+
+
+@pytest.mark.parametrize(
+    "make", [EMT, lennard_jones, lambda: SumCalculator([EMT(), lennard_jones()])], ids=["emt", "lj", "sum"]
+)
 def test_foreign_calculators_go_on_bit_by_bit_too(tmp_path, make):
     def copper():
         atoms = bulk("Cu", cubic=True) * 2

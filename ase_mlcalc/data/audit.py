@@ -26,6 +26,8 @@ __all__ = ["Audit", "LabelCount", "Problem", "Range", "audit", "render_audit"]
 
 DALTON_PER_CUBIC_ANGSTROM_IN_G_PER_CM3 = 1.66053907
 
+STYLES = {"error": "bold red", "warning": "yellow", "not checked": "dim"}
+
 
 class Range(NamedTuple):
     """Smallest, mean and largest of a quantity over structures."""
@@ -115,7 +117,8 @@ def audit(frames: Sequence[Frame]) -> Audit:
     -------
     Audit
         Counts, ranges, reference energies and `Problem`s: severity "error" for what has to be solved first
-        (contradicting labels, wrong units or signs), "warning" for what should be looked at.
+        (contradicting labels, wrong units or signs), "warning" for what should be looked at, "not checked" for
+        what these structures cannot tell.
 
     Raises
     ------
@@ -269,8 +272,9 @@ def _origin(fit: SpeciesEnergyFit) -> str:
 
 
 def _render_problems(problems: Sequence[Problem], console: Console) -> None:
-    if not problems:
+    if all(problem.severity == "not checked" for problem in problems):
         console.print("no problems found")
-    for problem in sorted(problems, key=lambda found: found.severity):
-        style = "bold red" if problem.severity == "error" else "yellow"
-        console.print(f"[{style}]{problem.severity}:[/] {escape(problem.message)}")
+    for severity, style in STYLES.items():
+        for problem in problems:
+            if problem.severity == severity:
+                console.print(f"[{style}]{severity}:[/] {escape(problem.message)}")

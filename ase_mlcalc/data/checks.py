@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
+from ase.data import covalent_radii
 from ase.geometry import complete_cell
 from numpy.typing import NDArray
 
@@ -29,6 +30,11 @@ LARGE_STRESS_RMS = 0.7
 OUTLIER_SIGMAS = 12.0
 MIN_WORK_PAIRS = 12
 WORK_FRAMES = 600
+NEAR_ANGSTROM = 1.0
+"""Of the same structure: no atom is farther from where it is in the other."""
+MIN_BONDS = 30
+BOND_STRETCH = 1.25
+"""Over the sum of the covalent radii; of no weight where this takes in more than bonds, as in metals."""
 
 MISMATCHES: dict[float, str] = {
     23.06: "energies in kcal/mol with forces in eV/Å",
@@ -45,10 +51,15 @@ MISMATCHES: dict[float, str] = {
 """Energy difference over work of the forces, and what makes it so."""
 
 
-class Problem(NamedTuple):
-    """Something about a data set that its user should act on (error) or look at (warning)."""
+TELLING = 0.35
+"""Correlation from which a sign is believed; right labels of crystals, liquids and molecules have 0.4 to 1."""
+STRESS_SIGN = "ASE's stress is positive under tension (VASP's and virials have the other sign)"
 
-    severity: Literal["error", "warning"]
+
+class Problem(NamedTuple):
+    """Something about a data set that its user should act on (error), look at (warning), or that nobody can tell."""
+
+    severity: Literal["error", "warning", "not checked"]
     message: str
 
 
@@ -219,6 +230,64 @@ def check_forces(data: Labelled) -> Iterator[Problem]:
         )
 
 
+class _Bonds(NamedTuple):
+    """Pairs of atoms of a structure that are about as near as their covalent radii."""
+
+    species: NDArray[np.int64]
+    """(B, 2) sorted atomic numbers."""
+    length: NDArray[np.float64]
+    """(B,) Å."""
+    direction: NDArray[np.float64]
+    """(B, 3) unit vectors from the first atom to the second."""
+    push: NDArray[np.float64]
+    """(B,) eV/Å by which the forces drive the two apart, half of their difference along the bond."""
+
+
+def _bonds(frame: Frame) -> _Bonds:
+    atoms, forces = frame.atoms, frame.labels.forces
+    assert forces is not None
+    radius = covalent_radii[atoms.numbers]
+    pairs = find_pairs(atoms.positions, atoms.cell.array, atoms.pbc, 2 * BOND_STRETCH * radius.max())
+    vectors = pairs.vectors(atoms.positions, atoms.cell.array)
+    length = np.linalg.norm(vectors, axis=1)
+    bonded = (pairs.centers < pairs.neighbors) & (length > OVERLAP_ANGSTROM)
+    bonded &= length < BOND_STRETCH * (radius[pairs.centers] + radius[pairs.neighbors])
+    first, second = pairs.centers[bonded], pairs.neighbors[bonded]
+    direction = vectors[bonded] / length[bonded, None]
+    apart = forces.numpy()[second] - forces.numpy()[first]
+    return _Bonds(
+        np.sort(atoms.numbers[np.stack([first, second], axis=1)], axis=1),
+        length[bonded],
+        direction,
+        0.5 * np.einsum("bx,bx->b", apart, direction),
+    )
+
+
+def check_bonds(data: Labelled) -> Iterator[Problem]:
+    """The sign of the forces: bonds that are longer than their like pull, shorter ones push."""
+    frames = [frame for frame in data.frames if frame.labels.forces is not None and len(frame.atoms) > 1]
+    if not frames:
+        return
+    found = [_bonds(frame) for frame in frames[:: 1 + len(frames) // WORK_FRAMES]]
+    species, length, push = (np.concatenate([bonds[field] for bonds in found]) for field in (0, 1, 3))
+    correlations, counts = [], []
+    for kind in np.unique(species, axis=0):
+        same = (species == kind).all(axis=1)
+        if same.sum() >= MIN_BONDS:
+            correlations.append(_correlation(length[same], push[same]))
+            counts.append(int(same.sum()))
+    if not counts:
+        yield Problem("not checked", f"the sign of the forces: that takes {MIN_BONDS} bonds between like elements")
+        return
+    correlation = float(np.average(correlations, weights=counts))
+    if correlation > TELLING:
+        yield Problem(
+            "error",
+            f"forces drive the atoms of long bonds apart and those of short ones together (correlation "
+            f"{correlation:.2f} over {sum(counts)} bonds): they look like gradients; change their sign",
+        )
+
+
 def _at_rest_by_symmetry(atoms: Atoms) -> bool:
     """Whether a vector that turns with the surroundings of an atom, as its force does, vanishes for each atom."""
     cell = atoms.cell.array
@@ -245,6 +314,12 @@ def check_work(data: Labelled) -> Iterator[Problem]:
     # a run of neighbours in the file where there are too many: they are often near in time
     pairs = [pair for rows in members.values() for pair in _near_pairs([data.frames[k] for k in rows[:WORK_FRAMES]])]
     if len(pairs) < MIN_WORK_PAIRS:
+        if members:
+            yield Problem(
+                "not checked",
+                f"whether energies are in the unit of the forces: that takes {MIN_WORK_PAIRS} pairs of structures of "
+                f"one cell whose atoms are within {NEAR_ANGSTROM:g} Å of each other, and here are {len(pairs)}",
+            )
         return
     # the error grows with the distance cubed
     pairs = sorted(pairs)[: max(2 * MIN_WORK_PAIRS, len(pairs) // 4)]
@@ -252,6 +327,12 @@ def check_work(data: Labelled) -> Iterator[Problem]:
     work_eV = np.array([pair.work for pair in pairs])
     correlation = _correlation(difference_eV, work_eV)
     if abs(correlation) < 0.8:
+        yield Problem(
+            "not checked",
+            "whether energies are in the unit of the forces: the work of the forces between near structures and the "
+            f"differences of their energies have a correlation of {correlation:.2f} only, as of structures too far "
+            f"apart (median {np.median([pair.distance for pair in pairs]):.2g} Å)",
+        )
         return
     slope = float(np.linalg.norm(difference_eV) / np.linalg.norm(work_eV))
     if correlation < 0:
@@ -297,7 +378,7 @@ def _near_pairs(frames: Sequence[Frame]) -> list[_NearPair]:
         first, second = frames[k], frames[m]
         step = _displacement(first.atoms, second.atoms)
         length = float(np.linalg.norm(step, axis=1).max())
-        if not 1e-6 < length < 1.0:
+        if not 1e-6 < length < NEAR_ANGSTROM:
             continue
         assert first.labels.forces is not None
         assert second.labels.forces is not None
@@ -338,18 +419,52 @@ def check_stress(data: Labelled) -> Iterator[Problem]:
     for k, frame in enumerate(data.frames):
         if np.isfinite(data.pressure[k]) and frame.atoms.pbc.all():
             members[frame.atoms.get_chemical_formula(), frame.group].append(k)
+    compared = False
     for (formula, _), rows in members.items():
         density = np.array([len(data.frames[k].atoms) for k in rows]) / data.volume[rows]
         if len(rows) < 8 or np.std(density) < 2e-3 * density.mean():
             continue
         correlation = _correlation(density, data.pressure[rows])
-        if correlation < -0.5:
+        compared |= abs(correlation) > TELLING
+        if correlation < -TELLING:
             yield Problem(
                 "error",
                 f"pressure falls with density in {len(rows)} structures of {formula} (correlation {correlation:.2f}): "
-                "the stress sign looks flipped; ASE's stress is positive under tension (VASP's and virials have the "
-                "other sign)",
+                f"the stress sign looks flipped; {STRESS_SIGN}",
             )
+    if not compared:
+        yield from _stress_of_bonds(data)
+
+
+def _stress_of_bonds(data: Labelled) -> Iterator[Problem]:
+    """In a cell that does not change: the stress is largest along the axis where bonds pull most."""
+    rows = [
+        k
+        for k, frame in enumerate(data.frames)
+        if frame.labels.stress is not None and frame.labels.forces is not None and len(frame.atoms) > 1
+    ]
+    rows = rows[:: 1 + len(rows) // WORK_FRAMES]
+    of_bonds, of_labels = np.zeros((len(rows), 3)), np.zeros((len(rows), 3))
+    for row, k in enumerate(rows):
+        bonds, stress = _bonds(data.frames[k]), data.frames[k].labels.stress
+        assert stress is not None
+        of_bonds[row] = -(bonds.push * bonds.length) @ bonds.direction**2 / data.volume[k]
+        of_labels[row] = np.diag(stress[0].numpy())
+    first, second = (values - values.mean(axis=1, keepdims=True) for values in (of_bonds, of_labels))
+    correlation = _correlation(first.ravel(), second.ravel()) if len(rows) >= 8 else 0.0
+    if correlation < -TELLING:
+        yield Problem(
+            "error",
+            f"the stress is lowest along the axis where the forces pull bonds together most (correlation "
+            f"{correlation:.2f} over {len(rows)} structures): the stress sign looks flipped, or that of the forces; "
+            f"{STRESS_SIGN}",
+        )
+    elif correlation < TELLING:
+        yield Problem(
+            "not checked",
+            "the sign of the stress: that takes structures of one composition at several densities, or bonds whose "
+            f"forces tell it (correlation {correlation:.2f} over {len(rows)} structures)",
+        )
 
 
 def check_duplicates(data: Labelled) -> Iterator[Problem]:
@@ -442,6 +557,7 @@ CHECKS = (
     check_species_energies,
     check_energy_unit,
     check_forces,
+    check_bonds,
     check_work,
     check_stress,
     check_duplicates,

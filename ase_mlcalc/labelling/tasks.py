@@ -23,7 +23,7 @@ from ase.io.jsonio import decode
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ase_mlcalc.errors import ConfigError, NumericalError, StructureError
-from ase_mlcalc.foreign import make_foreign
+from ase_mlcalc.foreign import forget, make_foreign
 
 USUAL = ("energy", "forces", "stress")
 """What is asked of a calculator as far as it has it."""
@@ -122,8 +122,8 @@ def _results(
 ) -> dict[str, np.ndarray | float]:
     """All at once: a program that computes only what is asked for would start again for each property."""
     try:
+        forget(calculator)  # no result of another structure may be left
         if isinstance(calculator, Calculator):
-            calculator.reset()  # no result of another structure may be left
             calculator.calculate(atoms.copy(), list(wanted), all_changes)
         given = getattr(calculator, "results", {})
         results = {name: given[name] if name in given else calculator.get_property(name, atoms) for name in wanted}

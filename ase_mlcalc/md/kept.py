@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from ase.calculators.calculator import Calculator
 
 from ase_mlcalc.errors import MLCalcError
+from ase_mlcalc.foreign import forget
 from ase_mlcalc.md.config import JobFiles
 from ase_mlcalc.md.job import make_calculator
 
@@ -31,7 +32,7 @@ def kept_calculator(files: JobFiles) -> Iterator[Calculator]:
     try:
         if key not in _kept:
             _kept[key] = make_calculator(files)
-        _kept[key].reset()
+        forget(_kept[key])
         yield _kept[key]
     except MLCalcError:
         raise

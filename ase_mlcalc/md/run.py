@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import MLCalcError, NumericalError, StructureError
 from ase_mlcalc.files import exclusive, make_folder, remove_leftovers, uninterrupted
+from ase_mlcalc.foreign import forget
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.drift import energy_drift, fit_slope
 from ase_mlcalc.md.engines import ASE, Engine
@@ -258,7 +259,7 @@ class Stage:
         if earlier is not None:
             self.integrator.restore(earlier.parts["integrator"])
             self.watched.restore(earlier.parts["monitors"])
-            atoms.calc.reset()
+            forget(atoms.calc)
         self.n_degrees = n_degrees
         self.masses_n1 = atoms.get_masses()[:, None]
         self.good: _Good | None = None
@@ -323,7 +324,7 @@ class Stage:
             with uninterrupted():
                 if self.step % self.checkpoint_every == 0 and self.step > self.first:
                     self._save(recorder)
-                    self.atoms.calc.reset()
+                    forget(self.atoms.calc)
                 elif self.step == self.config.steps > self.first:
                     self._save(recorder)
                 temperature = self._check_motion()

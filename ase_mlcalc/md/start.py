@@ -7,6 +7,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from ase_mlcalc.errors import ConfigError, ModelError, NumericalError, StructureError
+from ase_mlcalc.foreign import forget
 from ase_mlcalc.graph import has_volume
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.ensembles import conserves_momentum
@@ -38,7 +39,7 @@ def check_start(atoms: Atoms, config: MDConfig) -> None:
     _check_ensemble(atoms, config)
     check_fluxes(atoms, config)
     # history of the calculator, such as its neighbour list, is forgotten: a run that goes on has none either
-    atoms.calc.reset()
+    forget(atoms.calc)
     with suppress(NumericalError):  # NaN is an outcome of the run
         try:
             atoms.get_forces()  # the first step finds it in the cache

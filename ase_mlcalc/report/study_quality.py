@@ -39,8 +39,8 @@ def drift_section(study: StudySummary) -> Section | None:
     columns = ("group", "runs", "drift / meV/atom/ps", "drift / K/ns", "heating / K/ps", "fluctuation / meV/atom")
     caption = (
         "Slope of the conserved energy ± standard error, over runs that came to their end; runs are weighted by their "
-        "errors, and the scatter between runs is in the error. In K/ns: as heat in classical harmonic atoms, slope/"
-        "(1.5 k_B). Heating: slope of the temperature. Fluctuation: rms about the line."
+        "errors, and the scatter between runs is in the error. In K/ns: as kinetic energy alone, slope/(1.5 k_B); "
+        "vibrating atoms heat half as fast. Heating: slope of the temperature. Fluctuation: rms about the line."
     )
     return Section("Drift of the conserved energy", [Gallery(shown), Table(columns, rows, caption)])
 

@@ -153,7 +153,7 @@ class GroupSummary(Section):
     drift_meV_per_atom_per_ps: float | None = None
     drift_stderr: float | None = None
     drift_K_per_ns: float | None = None
-    """The same drift as heat in classical harmonic atoms would be: slope / (1.5 k_B)."""
+    """The same drift as kinetic energy alone: slope / (1.5 k_B).  Harmonic atoms heat half as fast."""
     drift_K_per_ns_stderr: float | None = None
     n_drift: int = 0
     """Runs that the drift is pooled from."""

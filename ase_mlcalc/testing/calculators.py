@@ -13,6 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from ase_mlcalc.errors import DataError
+from ase_mlcalc.foreign import forget
 from ase_mlcalc.graph import has_volume
 from ase_mlcalc.testing import finite_difference, outcome, structures
 from ase_mlcalc.testing.measured import Measured, measure_all
@@ -145,7 +146,7 @@ def check_results(subject: CalculatorSubject, judge: Judge) -> None:
 def check_atoms_untouched(subject: CalculatorSubject, judge: Judge) -> None:
     """Asking does not change the structure."""
     atoms = subject.atoms.copy()
-    subject.calculator.reset()
+    forget(subject.calculator)
     subject.get(atoms)
     judge.require(atoms == subject.atoms, "the structure changed while its properties were calculated")
     judge.require(set(atoms.arrays) == set(subject.atoms.arrays), "arrays of the structure", sorted(atoms.arrays))
@@ -155,9 +156,9 @@ def check_atoms_untouched(subject: CalculatorSubject, judge: Judge) -> None:
 def check_order_of_asking(subject: CalculatorSubject, judge: Judge) -> None:
     """Properties do not depend on the order in which they are asked for."""
     subject.need_any()
-    subject.calculator.reset()
+    forget(subject.calculator)
     forward = subject.get(subject.atoms, subject.given)
-    subject.calculator.reset()
+    forget(subject.calculator)
     backward = subject.get(subject.atoms, subject.given[::-1])
     for name in subject.given:
         judge.identical(f"{name} asked in another order", backward[name], forward[name])

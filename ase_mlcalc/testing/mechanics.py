@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.ensemble import Ensemble, derived_members
 from ase_mlcalc.errors import MLCalcError
+from ase_mlcalc.foreign import forget
 from ase_mlcalc.potential import Derived, Potential
 from ase_mlcalc.testing import calculators, finite_difference, outcome
 from ase_mlcalc.testing.calculators import CalculatorSubject
@@ -133,7 +134,7 @@ def _without_code(potential: Potential) -> Potential:
 def check_one_evaluation(subject: CalculatorSubject, judge: Judge) -> None:
     """All properties of a new geometry together take one evaluation."""
     subject.need_any()
-    subject.calculator.reset()
+    forget(subject.calculator)
     before = _evaluations(subject.calculator)
     with subject.counting() as calls:
         subject.get(subject.atoms)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import BaseCalculator
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_mlcalc.errors import DataError
@@ -136,7 +136,7 @@ def _results(atoms: Atoms) -> dict[str, Any]:
     calculator = atoms.calc
     if isinstance(calculator, SinglePointCalculator):
         return dict(calculator.results)
-    if isinstance(calculator, Calculator) and not calculator.check_state(atoms):
+    if isinstance(calculator, BaseCalculator) and not calculator.check_state(atoms):
         return dict(calculator.results)
     return {}
 

@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
+from ase_mlcalc.foreign import forget
 from ase_mlcalc.testing.outcome import NotApplicable
 
 Array = NDArray[np.float64]
@@ -64,7 +65,7 @@ class Path:
             if self.has_forces:
                 force = float((np.asarray(self.calculator.get_property("forces", atoms)) * self.moves).sum())
         except Exception as error:  # noqa: BLE001  # calculators raise whatever they like
-            self.calculator.reset()
+            forget(self.calculator)
             return Point(np.nan, np.nan, f"{type(error).__name__}: {error}")
         finite = (not self.has_energy or np.isfinite(energy)) and (not self.has_forces or np.isfinite(force))
         return Point(energy, force, "" if finite else "NaN or Inf")
