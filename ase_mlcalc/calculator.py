@@ -81,6 +81,7 @@ class MLCalculator(Calculator):
     # read from instances by ASE: what a calculator can give depends on its potential
     implemented_properties: list[str] = []  # noqa: RUF012
 
+    @torch.inference_mode(False)  # whatever the caller has on: forces are gradients
     def __init__(
         self,
         potential: str | Path | Potential | Model,
@@ -119,6 +120,7 @@ class MLCalculator(Calculator):
         """Atomic numbers that were found to be known last."""
         self.implemented_properties = sorted(given | ({"free_energy"} if "energy" in given else set()))
 
+    @torch.inference_mode(False)
     def calculate(
         self,
         atoms: Atoms | None = None,

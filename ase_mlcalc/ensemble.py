@@ -16,7 +16,6 @@ the factor between the two.
 
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import torch
 from ase.data import chemical_symbols
@@ -64,7 +63,7 @@ class Ensemble:
                 raise ConfigError(
                     f"uncertainty_scale maps {', '.join(CALIBRATED)} to positive numbers, got {name!r}: {factor!r}"
                 )
-        self.uncertainty_scale: Mapping[str, float] = MappingProxyType(scale)
+        self.uncertainty_scale: Mapping[str, float] = scale
 
     @property
     def cutoff(self) -> float:

@@ -119,9 +119,9 @@ def from_atoms(
     moving = (wanted is None or "velocities" in wanted) and atoms.has("momenta")
     return Graph(
         numbers=torch.from_numpy(atoms.numbers.astype(np.int64)),
-        positions=torch.from_numpy(atoms.positions.copy()),
+        positions=torch.from_numpy(np.array(atoms.positions, dtype=np.float64)),
         cell=torch.from_numpy(cell[None].copy()),
-        system=torch.zeros(len(atoms), dtype=torch.int64),
+        system=torch.zeros(len(atoms), dtype=torch.int64, device="cpu"),
         centers=torch.from_numpy(pairs.centers),
         neighbors=torch.from_numpy(pairs.neighbors),
         shifts=torch.from_numpy(pairs.shifts.astype(np.float64)) if shifts else None,

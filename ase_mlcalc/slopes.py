@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ase_mlcalc.chunks import Piece, pieces
+from ase_mlcalc.errors import ModelError
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.memory import available_bytes
 from ase_mlcalc.model import Model
@@ -29,7 +30,15 @@ class Slopes(Protocol):
 
 
 def gradient(e_b: Tensor, r_pc: Tensor, *, create_graph: bool) -> Tensor:
-    """(E, 3) of the sum of energies by edges; zeros where they do not depend on them."""
+    """(E, 3) of the sum of energies by edges; zeros where they do not depend on them.
+
+    Raises
+    ------
+    ModelError
+        Under ``torch.inference_mode()``, where nothing depends on anything.
+    """
+    if torch.is_inference_mode_enabled():
+        raise ModelError("torch.inference_mode() forbids gradients, which forces are; use torch.no_grad() instead")
     if not e_b.requires_grad or r_pc.shape[0] == 0:
         return torch.zeros_like(r_pc)
     return torch.autograd.grad(e_b.sum(), r_pc, create_graph=create_graph, materialize_grads=True)[0]

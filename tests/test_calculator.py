@@ -17,7 +17,8 @@ from ase.md.verlet import VelocityVerlet
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ase_mlcalc.calculator import MLCalculator
-from ase_mlcalc.errors import CheckpointError, ConfigError, NumericalError, SpeciesError, StructureError
+from ase_mlcalc.ensemble import Ensemble
+from ase_mlcalc.errors import CheckpointError, ConfigError, ModelError, NumericalError, SpeciesError, StructureError
 from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.model import Model, ModelConfig
 from ase_mlcalc.models.schnet import SchNet, SchNetConfig
@@ -251,6 +252,52 @@ def test_calculators_can_be_copied_and_sent_to_other_processes(copier):
     expected = MLCalculator(model()).get_property("energy", moved)
     assert other.get_property("energy", moved) == pytest.approx(expected, abs=1e-12)
     assert atoms.calc.evaluations == 1
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, through_pickle])
+def test_ensembles_can_be_copied_and_sent_to_other_processes(copier):
+    ensemble = Ensemble([Derived(model()), Derived(model(), Baseline({11: 1.0}))], {"forces": 2.0})
+    atoms = crystal()
+    atoms.calc = MLCalculator(ensemble)
+    forces = atoms.get_forces()
+    other = copier(atoms.calc)
+    np.testing.assert_array_equal(other.get_property("forces", atoms), forces)
+    moved = atoms.copy()
+    moved.positions[0] += 0.1
+    other.calculate(moved)
+    assert other.extras.keys() == atoms.calc.extras.keys() > {"forces_uncertainty"}
+
+
+# ----- whatever the caller has set ------------------------------------------------------------------------------------
+
+
+def test_inference_mode_changes_nothing():
+    made = model()
+    expected = MLCalculator(made, compile=False).get_property("forces", crystal())
+    assert np.abs(expected).max() > 1e-3
+    with torch.inference_mode():
+        calculator = MLCalculator(made, compile=False)
+        np.testing.assert_array_equal(calculator.get_property("forces", crystal()), expected)
+        assert np.abs(calculator.get_property("stresses", crystal())).max() > 1e-6
+        with pytest.raises(ModelError, match="inference_mode"):
+            calculator.potential(from_atoms(crystal(), calculator.potential.cutoff))
+
+
+def test_another_default_device_changes_nothing():
+    calculator = MLCalculator(model(), compile=False)
+    expected = calculator.get_property("forces", crystal())
+    with torch.device("meta"):
+        calculator.reset()
+        np.testing.assert_array_equal(calculator.get_property("forces", crystal()), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ">f8"])
+def test_positions_of_any_type(dtype):
+    atoms = crystal()
+    atoms.arrays["positions"] = atoms.arrays["positions"].astype(dtype)
+    assert with_calculator(atoms).get_potential_energy() == pytest.approx(
+        with_calculator(crystal()).get_potential_energy(), abs=1e-4
+    )
 
 
 # ----- arguments ------------------------------------------------------------------------------------------------------

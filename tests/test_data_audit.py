@@ -14,6 +14,7 @@ from rich.console import Console
 from ase_mlcalc.data.audit import audit, render_audit
 from ase_mlcalc.data.checks import all_electron_energy
 from ase_mlcalc.data.frames import Frame, Note, Provenance
+from ase_mlcalc.data.read import read_frames
 from ase_mlcalc.data.sets import water16
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.properties import Properties
@@ -152,7 +153,7 @@ def test_gradients_in_place_of_forces(good):
 @pytest.fixture(scope="module")
 def water():
     """Snapshots of a liquid in one box, far from each other."""
-    return water16("gfn1")[::5]
+    return read_frames([water16("gfn1")])[::5]
 
 
 def test_a_liquid_in_one_box_is_right(water):
@@ -177,7 +178,7 @@ def test_signs_in_a_liquid_in_one_box(water, factors, found):
 
 
 def test_what_cannot_be_told_is_said(good):
-    one = scaled(good[:1], forces=-1, stress=-1)
+    one = good[:1]
     assert not messages(one, "error")
     assert [text.split(":")[0] for text in messages(one, "not checked")] == [
         "whether energies are in the unit of the forces",

@@ -11,6 +11,7 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
 
 from ase_mlcalc.data.frames import counts, require
 from ase_mlcalc.data.read import LabelKeys, read_frames
@@ -99,13 +100,40 @@ def test_reference_entries_win_over_the_calculator_and_say_so(tmp_path):
     assert note.size == pytest.approx(abs(-12.5 - atoms.get_potential_energy()), abs=1e-6)
 
 
-def test_energy_is_preferred_to_free_energy(tmp_path):
+def test_free_energy_is_preferred_and_the_difference_is_told(tmp_path):
     atoms = copper(labelled=False)
     (both,) = read_frames([write(tmp_path / "a.traj", single_point(atoms, energy=-1.0, free_energy=-2.0))])
     (free,) = read_frames([write(tmp_path / "b.traj", single_point(atoms, free_energy=-2.0))])
-    assert float(both.labels.energy) == -1.0
+    assert float(both.labels.energy) == -2.0
+    (note,) = both.provenance.notes
+    assert note.text == "energy: calculator free_energy used, calculator energy not"
+    assert note.size == 1.0
     assert float(free.labels.energy) == -2.0
     assert free.provenance.origins["energy"] == "calculator free_energy"
+
+
+def test_a_label_that_is_said_to_be_missing_is_not_taken_from_elsewhere(tmp_path):
+    frames = [single_point(copper(labelled=False), energy=-99.0) for _ in range(2)]
+    frames[0].info["REF_energy"] = -1.0
+    frames[1].info["REF_energy"] = np.nan
+    first, second = read_frames([write(tmp_path / "a.xyz", *frames)])
+    assert float(first.labels.energy) == -1.0
+    assert second.labels.energy is None
+
+
+def test_databases_are_read_with_all_they_hold(tmp_path):
+    atoms = copper(labelled=False)
+    forces = np.arange(3.0 * len(atoms)).reshape(-1, 3)
+    for path in (tmp_path / "a.db", tmp_path / "a.json"):
+        with connect(path) as database:
+            for k in range(3):
+                database.write(atoms, REF_energy=-1.0 - k, mine=5.0 + k, data={"REF_forces": forces * k})
+            database.write(single_point(atoms, energy=-7.0))
+        frames = read_frames([path], index="1:")
+        assert [float(frame.labels.energy) for frame in frames] == [-2.0, -3.0, -7.0]
+        np.testing.assert_array_equal(frames[1].labels.forces, 2 * forces)
+        (named,) = read_frames([path], keys=LabelKeys(energy="mine"), index=0)
+        assert float(named.labels.energy) == 5.0
 
 
 @pytest.mark.parametrize("key", ["virial", "virials", "REF_virials", "REF_virial", "w"])

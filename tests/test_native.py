@@ -1,6 +1,7 @@
 """The kernel for `equivariant` against the torch model, and its own ways to go wrong."""
 
 import copy
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from ase_mlcalc import accelerate
 from ase_mlcalc.accelerate.native import NativeEquivariant, reason_against
 from ase_mlcalc.data.sets import water16
 from ase_mlcalc.graph import collate, from_atoms
@@ -141,19 +143,38 @@ def test_compilers_that_are_not_there_or_fail(monkeypatch, tmp_path):
         find_compiler.cache_clear()
 
 
-def test_a_damaged_library_is_removed(monkeypatch, tmp_path):
-    monkeypatch.setenv("ASE_MLCALC_CACHE", str(tmp_path / "one"))
-    library("pairs.cpp", {"ANOTHER": 3})
-    (made,) = (tmp_path / "one" / "native").glob("*.so")
-    damaged = tmp_path / "two" / "native" / made.name
-    damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(b"not a library")
-    monkeypatch.setenv("ASE_MLCALC_CACHE", str(tmp_path / "two"))
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.999])
+def test_a_library_that_was_cut_is_made_anew(monkeypatch, tmp_path, part):
+    monkeypatch.setenv("ASE_MLCALC_CACHE", str(tmp_path))
     build._loaded.cache_clear()
-    with pytest.raises(NoCompilerError, match="made anew next time"):
-        library("pairs.cpp", {"ANOTHER": 3})
-    assert not damaged.exists()
     library("pairs.cpp", {"ANOTHER": 3})
+    (made,) = (tmp_path / "native").glob("*.so")
+    whole = made.read_bytes()
+    made.unlink()  # the one that is loaded stays as it is
+    made.write_bytes(whole[: int(part * len(whole))])
+    build._loaded.cache_clear()
+    library("pairs.cpp", {"ANOTHER": 3})
+    assert build._is_whole(made)
+
+
+@pytest.mark.parametrize("folder", ["a file", "no home"])
+def test_without_a_cache_kernels_are_made_for_this_process(monkeypatch, tmp_path, folder):
+    if folder == "a file":
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("ASE_MLCALC_CACHE", str(tmp_path / "file" / "cache"))
+    else:
+        for name in ("ASE_MLCALC_CACHE", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+
+        def homeless():
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "home", homeless)
+    assert library("pairs.cpp", {"ANOTHER": f'"{folder}"'}).pairs_search
+    cls = lookup("schnet")
+    with pytest.warns(UserWarning, match="Not a directory.*going on without"):
+        without = accelerate.compiled(Derived(cls(cls.Config(species=(1, 6, 8))), BASELINE))
+    assert without.compiled is None
 
 
 def test_forces_are_derivatives_of_the_energy():

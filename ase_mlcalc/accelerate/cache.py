@@ -46,7 +46,7 @@ def compiled(potential: Potential) -> Potential:
             raise CannotCompileError(f"a {type(potential).__name__} shows no model to compile")
         engine = engine_for(potential)
         return _from_cache(potential, engine.name)
-    except MLCalcError as error:
+    except (MLCalcError, OSError) as error:  # the cache may be where nothing can be written
         warnings.warn(f"{error}; going on without compiled code", stacklevel=2)
         return potential
 

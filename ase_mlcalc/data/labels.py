@@ -5,7 +5,7 @@ ASE's readers move ``energy``, ``forces`` and ``stress`` into a calculator and l
 
 1. the key named by the user (`LabelKeys`),
 2. ``REF_*`` entries,
-3. results of the calculator,
+3. results of the calculator; of two energies that differ the free energy, which the forces are derivatives of,
 4. plain ``energy``, ``force(s)``, ``stress``, ``virial(s)`` entries.
 
 Sources that lost are compared with the winner and reported.
@@ -70,7 +70,6 @@ PLAIN_KEYS: dict[str, tuple[str, ...]] = {
     "virial": ("virial", "virials"),
     "stresses": ("stresses",),
 }
-# free energies are what the forces of smeared electrons derive from, but they are taken only where nothing else is
 CALCULATOR_KEYS: dict[str, tuple[str, ...]] = {
     "energy": ("energy", "free_energy"),
     "energies": ("energies",),
@@ -136,10 +135,14 @@ def _candidates(name: str, atoms: Atoms, keys: LabelKeys, notes: list[Note]) -> 
     if name == "stress":
         of_virial = _sources("virial", keys.virial, atoms)
         sources += [(_rank(origin, keys.virial), origin, value, True) for origin, value in of_virial]
+    missing = None
     # stable: within a rank a stress comes before a virial
-    for _, origin, raw, is_virial in sorted(sources, key=lambda source: source[0]):
+    for rank, origin, raw, is_virial in sorted(sources, key=lambda source: source[0]):
+        if missing is not None and rank > missing:
+            return  # said to be missing where it would be taken from: other places hold something else
         value = _checked(name, origin, raw, len(atoms))
         if value is None:
+            missing = rank
             continue
         if name in TENSORS and not has_volume(atoms):
             notes.append(Note(f"{name} from {origin} ignored: the cell has no volume"))
@@ -172,8 +175,12 @@ def _sources(name: str, setting: str, atoms: Atoms) -> Iterator[tuple[str, Any]]
     if setting != AUTO:
         return
     computed = [(f"calculator {key}", results[key]) for key in CALCULATOR_KEYS[name] if results.get(key) is not None]
+    if len(computed) == 2 and computed[0][1] != computed[1][1]:
+        computed.reverse()  # forces of smeared electrons are derivatives of the free energy
+    elif len(computed) == 2:
+        del computed[1]
     yield from ((key, stored[key]) for key in REFERENCE_KEYS[name] if stored.get(key) is not None)
-    yield from computed[:1]
+    yield from computed
     yield from ((key, stored[key]) for key in PLAIN_KEYS[name] if stored.get(key) is not None)
 
 

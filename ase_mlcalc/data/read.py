@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import ase.db
 import ase.io
 import numpy as np
 from ase import Atoms
@@ -26,6 +27,7 @@ __all__ = ["LabelKeys", "read_frames", "read_structures"]
 
 GROUP_KEYS = ("config_type", "group", "subset")
 NPZ = "npz"
+DATABASES = {"db", "json"}
 COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
@@ -117,7 +119,11 @@ def _read_structures(
     try:
         with _unpacked(path) as plain:
             format = format or _runner_format(plain)  # noqa: A001
+            if (format or plain.suffix.lstrip(".").lower()) in DATABASES:
+                return _rows(plain)[_as_slice(index)], keys
             structures = list(ase.io.iread(plain, index=index, format=format, do_not_split_by_at_sign=True))
+    except DataError:
+        raise
     except Exception as error:  # ASE's readers raise anything
         as_what = f"as {format!r}" if format else "in any format that ASE knows"
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -125,6 +131,20 @@ def _read_structures(
             f"cannot read {path} {as_what} ({reason}); name its format, or repair the file if it is cut off"
         ) from error
     return structures, keys
+
+
+def _rows(path: Path) -> list[Atoms]:
+    """Structures of a database of ASE with their key-value pairs and data, which ASE's own reader leaves behind."""
+    structures = []
+    with ase.db.connect(path, serial=True) as database:
+        for row in database.select():
+            atoms = row.toatoms()
+            for key, value in {**row.data, **row.key_value_pairs}.items():
+                atoms.info[key] = value
+                if len(np.shape(value)) and len(value) == len(atoms) and key not in atoms.arrays:
+                    atoms.arrays[key] = np.array(value)  # of the atoms, or of the structure: the label tells
+            structures.append(atoms)
+    return structures
 
 
 @contextmanager

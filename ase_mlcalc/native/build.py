@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,7 @@ ARCHITECTURE_FLAGS = ("-march=native", "-mcpu=native")
 THREADS_FLAG = "-fopenmp"
 COMPILERS = ("g++", "c++", "clang++")
 MINUTES_AT_MOST = 10
+DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class NoCompilerError(MLCalcError):
@@ -38,11 +40,16 @@ def cache_folder() -> Path:
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ase_mlcalc"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ase_mlcalc"
+    except RuntimeError:  # no home, as in some containers
+        return Path(os.devnull) / "ase_mlcalc"  # where nothing can be written
 
 
 def library(source: str, macros: Mapping[str, object], headers: Mapping[str, str] | None = None) -> ctypes.CDLL:
     """A C++ file of this folder as a loaded library; compiled unless the cache has it.
+
+    Where the cache cannot be written, what is compiled serves this process only.
 
     Parameters
     ----------
@@ -72,20 +79,34 @@ def _loaded(source: str, macros: tuple[tuple[str, object], ...], headers: tuple[
         :20
     ]
     path = cache_folder() / "native" / f"{Path(source).stem}-{key}.so"
-    if not path.exists():
+    try:
+        if _is_whole(path):
+            return ctypes.CDLL(str(path))
         with tempfile.TemporaryDirectory(prefix="ase_mlcalc-") as folder:
             for name, content in headers:
                 (Path(folder) / name).write_text(content, encoding="utf-8")
             made = Path(folder) / "kernel.so"
             defined = [f"-D{name}={value}" for name, value in macros]
             _compile(compiler, [*defined, f"-I{folder}", str(SOURCES / source), "-o", str(made)])
-            with atomic_path(path) as part:
-                shutil.copyfile(made, part)
-    try:
-        return ctypes.CDLL(str(path))
+            with suppress(MLCalcError), atomic_path(path) as part:  # a home that is read-only, a full disk
+                code = made.read_bytes()
+                part.write_bytes(code + _digest(code))
+            return ctypes.CDLL(str(made))  # stays loaded when the folder goes
     except OSError as error:
-        path.unlink(missing_ok=True)  # damaged: made anew next time
-        raise NoCompilerError(f"cannot load {path}: {error}; it was removed and is made anew next time") from error
+        raise NoCompilerError(f"a kernel of this package cannot be made or loaded: {error}") from error
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a library is there and ends with its digest: a loaded one that was cut would end the process."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return content[-DIGEST_BYTES:] == _digest(content[:-DIGEST_BYTES])
+
+
+def _digest(code: bytes) -> bytes:
+    return hashlib.sha256(code).digest()
 
 
 def _compile(compiler: str, arguments: list[str]) -> None:

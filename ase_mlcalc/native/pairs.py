@@ -64,7 +64,7 @@ class Candidates:
         self._lib = lib
         n_atoms = len(positions)
         n_centers = n_atoms if n_centers is None else n_centers
-        positions, cell = np.ascontiguousarray(positions), np.ascontiguousarray(cell)
+        positions, cell = _doubles(positions), _doubles(cell)
         inverse = np.ascontiguousarray(np.linalg.inv(cell))
         periodic = np.ascontiguousarray(pbc, dtype=np.uint8)
         self._handle = lib.pairs_search(
@@ -99,8 +99,8 @@ class Candidates:
         Sorted by centre, neighbour and shift.  Last comes the number of the shortest pair, -1 if there is none.
         `crossed` (N, 3): whole cells by which atoms were moved since the search.
         """
-        positions, cell = np.ascontiguousarray(positions), np.ascontiguousarray(cell)
-        moved = None if crossed is None else np.ascontiguousarray(crossed)
+        positions, cell = _doubles(positions), _doubles(cell)
+        moved = None if crossed is None else np.ascontiguousarray(crossed, dtype=np.int64)
         i, j = np.empty(self._count, dtype=np.int64), np.empty(self._count, dtype=np.int64)
         vectors = np.empty((self._count, 3))
         whole = np.empty((self._count, 3), dtype=np.int64) if shifts else None
@@ -118,3 +118,8 @@ class Candidates:
             ctypes.addressof(shortest),
         )
         return i[:n], j[:n], None if whole is None else whole[:n], vectors[:n], shortest.value
+
+
+def _doubles(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As the library reads them; arrays of `ase.Atoms` that were put there by hand can be of any type."""
+    return np.ascontiguousarray(values, dtype=np.float64)

@@ -103,8 +103,8 @@ class Selector:
         lib = _library()
         if lib is None:
             return _in_numpy(self._searched, self._first, positions, cells, cutoff, crossed, shifts=shifts)
-        positions, cells = np.ascontiguousarray(positions), np.ascontiguousarray(cells)
-        moved = None if crossed is None else np.ascontiguousarray(crossed)
+        positions, cells = (np.ascontiguousarray(each, dtype=np.float64) for each in (positions, cells))
+        moved = None if crossed is None else np.ascontiguousarray(crossed, dtype=np.int64)
         most, n_structures = int(self._counts.sum()), len(self._counts)
         i, j = np.empty(most + 1, dtype=np.int64), np.empty(most + 1, dtype=np.int64)
         vectors = np.empty((most + 1, 3))
