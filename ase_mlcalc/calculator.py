@@ -1,6 +1,7 @@
 """`MLCalculator`: one ASE calculator for all potentials.  The only place with numpy, Voigt order and ASE's names."""
 
 import copy
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,15 @@ from ase_mlcalc.neighbors import NeighborList, cell_volume
 from ase_mlcalc.potential import Derived, Potential
 from ase_mlcalc.properties import SPECS, VOIGT, Properties
 from ase_mlcalc.virials import DEFAULT_STRESS_DEFINITION, check_definition, definition_at_hand, virials
+
+
+def _one_thread_after_fork() -> None:
+    """Threads of OpenMP do not survive a fork: a child that has calculated before would wait for them forever."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread_after_fork)
 
 
 class MLCalculator(Calculator):
@@ -153,7 +163,7 @@ class MLCalculator(Calculator):
             )
         changes = [] if atoms is None else self.check_state(atoms)
         if changes:
-            self.results = {}
+            self.results, self.extras, self._graph = {}, {}, None
         if name not in self.results:
             if not allow_calculation:
                 return None

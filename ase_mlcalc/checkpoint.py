@@ -26,6 +26,8 @@ from ase_mlcalc.model import Model, lookup
 from ase_mlcalc.potential import Baseline, Derived
 
 HEADER_KEY = "ase_mlcalc"
+DIGEST_KEY = "ase_mlcalc_sha256"
+"""Of the header; not checked where it is not there."""
 FORMAT_VERSION = 1
 """Of the file of one model."""
 ENSEMBLE_FORMAT_VERSION = 2
@@ -126,9 +128,10 @@ def save(potential: Derived | Ensemble | Model, path: Path | str, provenance: Ma
             provenance=written,
             weights_sha256=_sha256(weights),
         )
+    text = header.model_dump_json()
     with atomic_path(Path(path)) as part:
         try:
-            save_file(weights, part, metadata={HEADER_KEY: header.model_dump_json()})
+            save_file(weights, part, metadata={HEADER_KEY: text, DIGEST_KEY: _sha256_of(text)})
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -212,6 +215,8 @@ def _restore(path: Path | str, header: MemberHeader, weights: Mapping[str, Tenso
     with torch.random.fork_rng(devices=[]):  # the constructor's random weights are replaced below
         model = model_class(config)
     dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
+    if not dtypes <= {torch.float32, torch.float64}:
+        raise CheckpointError(f"{path}: weights of {', '.join(map(str, dtypes))}; expected float32 or float64")
     if len(dtypes) == 1:
         model.to(dtypes.pop())
     try:
@@ -254,6 +259,8 @@ def read_header(path: Path | str) -> Header | EnsembleHeader:
         ) from error
     if HEADER_KEY not in metadata:
         raise CheckpointError(f"{path} is a safetensors file of another program: it has no {HEADER_KEY!r} header")
+    if metadata.get(DIGEST_KEY) not in (None, _sha256_of(metadata[HEADER_KEY])):
+        raise CheckpointError(f"{path} is corrupt: its header is not the one that was written; copy it again")
     try:
         raw = json.loads(metadata[HEADER_KEY])
         written_in = int(raw["format_version"])
@@ -263,9 +270,11 @@ def read_header(path: Path | str) -> Header | EnsembleHeader:
                 "upgrade ase-mlcalc"
             )
         header = (EnsembleHeader if "members" in raw else Header).model_validate(raw)
-    except (json.JSONDecodeError, ValidationError, KeyError, TypeError, ValueError) as error:
+    except (json.JSONDecodeError, ValidationError, KeyError, TypeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: unreadable header: {reason}") from error
+    if header.units != UNITS:
+        raise CheckpointError(f"{path} is in other units: {header.units}; expected {UNITS}")
     try:
         for member in header.members if isinstance(header, EnsembleHeader) else [header]:
             lookup(member.model)
@@ -280,6 +289,10 @@ def definitions_of_labels(path: Path | str) -> list[str]:
     for key in ("labels", "stresses", "definition"):
         found = found.get(key) if isinstance(found, dict) else None
     return [str(definition) for definition in found] if isinstance(found, list) else []
+
+
+def _sha256_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _sha256(weights: Mapping[str, Tensor]) -> str:

@@ -333,7 +333,7 @@ def check_species(numbers: Sequence[int], known: Sequence[int], what: str) -> No
     """Raise `SpeciesError` naming the elements that are not known."""
     unknown = sorted({int(z) for z in numbers} - set(known))
     if unknown:
-        got = ", ".join(f"{chemical_symbols[z]} (Z={z})" for z in unknown)
+        got = ", ".join(f"{chemical_symbols[z] if z < len(chemical_symbols) else '?'} (Z={z})" for z in unknown)
         have = ", ".join(chemical_symbols[z] for z in known)
         raise SpeciesError(f"{what} does not know {got}; it knows {have}: use or train a model with these elements")
 

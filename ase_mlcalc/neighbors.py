@@ -270,8 +270,8 @@ class NeighborList:
     """
 
     def __init__(self, cutoff: float, skin: float | Literal["auto"] = 0.0) -> None:
-        if skin != "auto" and skin < 0:
-            raise ValueError(f"skin must be at least 0 Å, got {skin}")
+        if skin != "auto" and not 0 <= skin < np.inf:
+            raise ValueError(f"skin must be a number of at least 0 Å, got {skin}")
         self.cutoff = float(cutoff)
         self.tuned = skin == "auto"
         self.skin = FIRST_SKIN_ANGSTROM if skin == "auto" else float(skin)

@@ -2,7 +2,10 @@
 
 import copy
 import itertools
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -266,6 +269,65 @@ def test_ensembles_can_be_copied_and_sent_to_other_processes(copier):
     moved.positions[0] += 0.1
     other.calculate(moved)
     assert other.extras.keys() == atoms.calc.extras.keys() > {"forces_uncertainty"}
+
+
+FORKED = """
+import multiprocessing
+import sys
+import torch
+from ase.build import bulk
+from ase_mlcalc import MLCalculator
+from ase_mlcalc.model import lookup
+
+torch.set_num_threads(2)
+cls = lookup("equivariant")
+atoms = bulk("Si", cubic=True) * 2
+atoms.rattle(0.1, seed=1)
+atoms.calc = MLCalculator(cls(cls.Config(species=(14,), features=16, edge_features=8)), compile=eval(sys.argv[1]))
+before = atoms.get_potential_energy()
+
+
+def energy(shift):
+    moved = atoms.copy()
+    moved.calc = atoms.calc
+    moved.positions += shift
+    return moved.get_potential_energy()
+
+
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    found = pool.map_async(energy, [0.1, 0.2]).get(60)
+assert all(abs(each - before) < 1e-4 for each in found), (before, found)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("compiled", ["None", "False"])
+def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(compiled):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, compiled], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_nothing_is_kept_of_a_geometry_that_was_left():
+    atoms = crystal()
+    atoms.calc = MLCalculator(Ensemble([Derived(model()), Derived(model(), Baseline({11: 1.0}))]))
+    atoms.get_forces()
+    assert atoms.calc.extras
+    atoms.positions[0] += 0.1
+    assert atoms.calc.get_property("energy", atoms, allow_calculation=False) is None
+    assert not atoms.calc.extras
+
+
+def test_numbers_that_are_no_element():
+    with pytest.raises(SpeciesError, match=r"does not know \? \(Z=200\)"):
+        MLCalculator(model()).get_property("energy", Atoms(numbers=[200], positions=[[0, 0, 0]]))
+
+
+@pytest.mark.parametrize("skin", [np.nan, np.inf, -1.0])
+def test_skins_that_are_none(skin):
+    with pytest.raises(ValueError, match="at least 0 Å"):
+        MLCalculator(model(), skin=skin)
 
 
 # ----- whatever the caller has set ------------------------------------------------------------------------------------

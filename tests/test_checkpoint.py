@@ -57,6 +57,31 @@ def test_round_trip_gives_the_same_bits(tmp_path, dtype):
         assert torch.equal(getattr(loaded(graph), name), getattr(saved(graph), name))
 
 
+@pytest.mark.parametrize("change", [('"cutoff":4.0', '"cutoff":5.0'), ('"energy_scale":', '"energy_scale":-'), ("eV", "Ha")])
+def test_a_header_that_is_not_what_was_written_is_refused(path, change):
+    raw = path.read_bytes()
+    old, new = (text.replace('"', '\\"').encode() for text in change)
+    assert old in raw
+    rest = raw[8:].replace(old, new, 1)
+    path.write_bytes((int.from_bytes(raw[:8], "little") + len(new) - len(old)).to_bytes(8, "little") + rest)
+    with pytest.raises(CheckpointError, match="header is not the one that was written"):
+        checkpoint.load(path)
+
+
+def test_other_units_and_precisions_are_refused(path):
+    def in_hartree(header):
+        header["units"]["energy"] = "Ha"
+
+    with safe_open(path, framework="pt") as file:
+        half = {name: file.get_tensor(name).half() for name in file.keys()}  # noqa: SIM118
+    rewrite(path, weights=half)
+    with pytest.raises(CheckpointError, match=r"weights of torch.float16; expected float32 or float64"):
+        checkpoint.load(path)
+    rewrite(path, in_hartree)
+    with pytest.raises(CheckpointError, match="in other units"):
+        checkpoint.load(path)
+
+
 def test_a_folder_in_place_of_a_checkpoint(path, tmp_path):
     with pytest.raises(CheckpointError, match=r"did you mean .*model\.safetensors\?"):
         checkpoint.load(tmp_path)

@@ -277,6 +277,12 @@ def test_symmetric_crystals_may_have_zero_forces(good):
     assert not any("zero" in message for message in messages([*good, rest]))
 
 
+def test_atoms_without_an_element(good):
+    atoms = good[0].atoms.copy()
+    atoms.numbers[2] = 0
+    assert_found([good[0]._replace(atoms=atoms), *good[1:]], "error", "atoms without an element (X, atomic number 0) in 1 structures (cu.xyz[0])")
+
+
 def test_atoms_too_near(good):
     near, same = good[0].atoms.copy(), good[0].atoms.copy()
     near.positions[1] = near.positions[0] + [0.2, 0, 0]

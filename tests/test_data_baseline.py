@@ -75,6 +75,12 @@ def test_given_energies_win_over_all():
     assert "given (H)" in fit.source
 
 
+def test_an_atom_that_is_said_to_be_isolated_is_in_a_small_box_too():
+    atom = Atoms("O", cell=[5, 5, 5], pbc=True, info={"config_type": "IsolatedAtom"})
+    fit = fit_species_energy([*molecules("H2O"), frame(Atoms("H"), -13.0), frame(atom, -430.0)])
+    assert fit.species_energy == {1: -13.0, 8: -430.0}
+
+
 def test_one_atom_of_a_crystal_is_not_isolated():
     crystal = frame(bulk("Cu"), -3.5)
     fit = fit_species_energy([crystal])

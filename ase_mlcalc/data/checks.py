@@ -86,6 +86,17 @@ def named(frames: Sequence[Frame], indices: Sequence[int] | NDArray[np.intp], li
     return ", ".join(sources) + (", ..." if len(indices) > limit else "")
 
 
+def check_elements(data: Labelled) -> Iterator[Problem]:
+    """Dummy atoms, which no potential is of."""
+    dummies = [k for k, frame in enumerate(data.frames) if (frame.atoms.numbers == 0).any()]
+    if dummies:
+        yield Problem(
+            "error",
+            f"atoms without an element (X, atomic number 0) in {len(dummies)} structures "
+            f"({named(data.frames, dummies)}); name their elements, or remove them",
+        )
+
+
 def check_contacts(data: Labelled) -> Iterator[Problem]:
     """Two atoms on one spot, or nearer than any bond."""
     same: list[int] = []
@@ -551,6 +562,7 @@ def check_notes(data: Labelled) -> Iterator[Problem]:
 
 
 CHECKS = (
+    check_elements,
     check_contacts,
     check_notes,
     check_levels,

@@ -45,9 +45,14 @@ def closest_contact(atoms: Atoms, within: float) -> Contact | None:
 
 
 def is_isolated_atom(atoms: Atoms) -> bool:
-    """One atom with nothing near: no periodic direction, or images at least `ISOLATED_ANGSTROM` away."""
+    """One atom with nothing near: no periodic direction, or images at least `ISOLATED_ANGSTROM` away.
+
+    One whose ``config_type`` is ``IsolatedAtom``, as files for MACE say it, is taken at its word.
+    """
     if len(atoms) != 1:
         return False
+    if atoms.info.get("config_type") == "IsolatedAtom":
+        return True
     return not atoms.pbc.any() or closest_contact(atoms, ISOLATED_ANGSTROM) is None
 
 

@@ -6,13 +6,16 @@ from ase_mlcalc.md.monitors.base import Array, Finding, Monitor, Setting, Snapsh
 from ase_mlcalc.md.monitors.config import StaleConfig
 from ase_mlcalc.md.outcome import Outcome
 
+ROUNDING = 1e-12
+"""eV/Å."""
+
 
 class Stale(Monitor):
     """Forces that are the same to the last bit as in the snapshot before, at other positions.
 
     Two evaluations at different positions agree in all bits of all forces only if there was one evaluation.  Caches
-    that are not cleared are a known fault of calculators (torchani #644, deepmd-kit #4633).  Forces that are all zero
-    say nothing: atoms out of each other's reach have them anywhere.
+    that are not cleared are a known fault of calculators (torchani #644, deepmd-kit #4633).  Forces that are all zero,
+    or what rounding leaves of zero, say nothing: atoms out of each other's reach, or alone in a cell, have them anywhere.
     """
 
     name = "stale"
@@ -28,7 +31,7 @@ class Stale(Monitor):
             self._before = None
             return None
         before, self._before = self._before, (snapshot.atoms.positions.copy(), snapshot.forces.copy())
-        if before is None or not np.array_equal(before[1], snapshot.forces) or not snapshot.forces.any():
+        if before is None or not np.array_equal(before[1], snapshot.forces) or np.abs(snapshot.forces).max() < ROUNDING:
             return None
         moved = float(np.abs(snapshot.atoms.positions - before[0]).max())
         if moved == 0.0:
