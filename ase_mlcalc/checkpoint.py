@@ -257,6 +257,16 @@ def read_header(path: Path | str) -> Header | EnsembleHeader:
         raise CheckpointError(
             f"{path} is corrupt, truncated or not a safetensors file ({error}); copy it again or train anew"
         ) from error
+    header = _parsed(path, metadata)
+    try:
+        for member in header.members if isinstance(header, EnsembleHeader) else [header]:
+            lookup(member.model)
+    except ModelError as error:
+        raise ModelError(f"{path} holds a model of another package: {error}") from error
+    return header
+
+
+def _parsed(path: Path, metadata: Mapping[str, str]) -> Header | EnsembleHeader:
     if HEADER_KEY not in metadata:
         raise CheckpointError(f"{path} is a safetensors file of another program: it has no {HEADER_KEY!r} header")
     if metadata.get(DIGEST_KEY) not in (None, _sha256_of(metadata[HEADER_KEY])):
@@ -269,17 +279,13 @@ def read_header(path: Path | str) -> Header | EnsembleHeader:
                 f"{path} has format {written_in}, this version reads up to {ENSEMBLE_FORMAT_VERSION}: "
                 "upgrade ase-mlcalc"
             )
-        header = (EnsembleHeader if "members" in raw else Header).model_validate(raw)
+        kind = EnsembleHeader if "members" in raw else Header
+        header: Header | EnsembleHeader = kind.model_validate(raw)
     except (json.JSONDecodeError, ValidationError, KeyError, TypeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: unreadable header: {reason}") from error
     if header.units != UNITS:
         raise CheckpointError(f"{path} is in other units: {header.units}; expected {UNITS}")
-    try:
-        for member in header.members if isinstance(header, EnsembleHeader) else [header]:
-            lookup(member.model)
-    except ModelError as error:
-        raise ModelError(f"{path} holds a model of another package: {error}") from error
     return header
 
 

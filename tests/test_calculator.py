@@ -303,7 +303,7 @@ assert all(abs(each - before) < 1e-4 for each in found), (before, found)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("compiled", ["None", "False"])
 def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(compiled):
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", FORKED, compiled], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr[-2000:]

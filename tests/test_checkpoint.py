@@ -57,7 +57,9 @@ def test_round_trip_gives_the_same_bits(tmp_path, dtype):
         assert torch.equal(getattr(loaded(graph), name), getattr(saved(graph), name))
 
 
-@pytest.mark.parametrize("change", [('"cutoff":4.0', '"cutoff":5.0'), ('"energy_scale":', '"energy_scale":-'), ("eV", "Ha")])
+@pytest.mark.parametrize(
+    "change", [('"cutoff":4.0', '"cutoff":5.0'), ('"energy_scale":', '"energy_scale":-'), ("eV", "Ha")]
+)
 def test_a_header_that_is_not_what_was_written_is_refused(path, change):
     raw = path.read_bytes()
     old, new = (text.replace('"', '\\"').encode() for text in change)

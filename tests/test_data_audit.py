@@ -280,7 +280,8 @@ def test_symmetric_crystals_may_have_zero_forces(good):
 def test_atoms_without_an_element(good):
     atoms = good[0].atoms.copy()
     atoms.numbers[2] = 0
-    assert_found([good[0]._replace(atoms=atoms), *good[1:]], "error", "atoms without an element (X, atomic number 0) in 1 structures (cu.xyz[0])")
+    found = "atoms without an element (X, atomic number 0) in 1 structures (cu.xyz[0])"
+    assert_found([good[0]._replace(atoms=atoms), *good[1:]], "error", found)
 
 
 def test_atoms_too_near(good):

@@ -280,7 +280,10 @@ class _Collector:
         if self.n_frames < 2:
             return None
         if any(time is None for time in self._times):
-            self.notes.append("times of the frames are not known: no motion; give interval_fs")
+            self.notes.append(
+                "times of the frames are not known: no motion; give interval_fs "
+                "(--interval-fs, or --reference-interval-fs where this is the reference)"
+            )
             return None
         if self._unwrap.farthest > AMBIGUOUS:
             self.notes.append(

@@ -29,7 +29,7 @@ def learning_curve(
 ) -> None:
     """Train on more and more structures, and say how fast errors fall; the same command goes on after a kill.
 
-    The file is that of a training; a table [learning_curve] says the rest.  Larger sets contain the smaller ones;
+    The file is that of a training; its table learning_curve says the rest.  Larger sets contain the smaller ones;
     validation and test structures stay the same.  Writes tables and a picture; fails if trainings failed.
     """
     from ase_mlcalc.campaigns import run_learning_curve
@@ -50,7 +50,7 @@ def scan(
 ) -> None:
     """Train with all combinations of hyper-parameters, or search for good ones, and sort them by error and cost.
 
-    The file is that of a training; a table [scan] says what is varied.  The same command goes on after a kill.  Writes
+    The file is that of a training; its table scan says what is varied.  The same command goes on after a kill.  Writes
     tables and a picture; fails if trainings failed.
     """
     from ase_mlcalc.campaigns import run_scan

@@ -41,7 +41,7 @@ def label(
     ] = None,
     executor: Annotated[
         Path | None,
-        typer.Option("--executor", metavar="FILE.toml", help="With a table [executor]: where calculations run."),
+        typer.Option("--executor", metavar="FILE.toml", help="With a table executor: where calculations run."),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try structures again that failed before.")] = False,
     index: Index = ":",

@@ -278,7 +278,7 @@ def openmm(study: Study) -> None:
     needs("openmm", "pip install openmm")
     import water_openmm
 
-    steps = 20 if study.quick else 2000
+    steps = 20 if study.quick else 20_000
     found = water_openmm.run(study.checkpoint("models", "equivariant"), ase.io.read(water16("gfn1"), -2), steps)
     study.keep("openmm", found)
     study.table("openmm", list(found), [list(found.values())])

@@ -15,7 +15,8 @@ class Stale(Monitor):
 
     Two evaluations at different positions agree in all bits of all forces only if there was one evaluation.  Caches
     that are not cleared are a known fault of calculators (torchani #644, deepmd-kit #4633).  Forces that are all zero,
-    or what rounding leaves of zero, say nothing: atoms out of each other's reach, or alone in a cell, have them anywhere.
+    or what rounding leaves of zero, say nothing: atoms out of each other's reach, or alone in a cell, have such
+    anywhere.
     """
 
     name = "stale"
