@@ -113,7 +113,7 @@ def test_worker_answers_and_says_what_went_wrong(toy, tmp_path):
     molecule("H2").write(structure)
     with pytest.raises(WorkerError, match=r"^ValueError: no such thing$"):
         worker.ask("structure", file=str(structure))
-    worker.ask("open", network="x", run={"wait_s": 0.001}, device="cpu", threads=1)
+    worker.ask("open", network="x", run={"wait_s": 0.02}, device="cpu", threads=1)
     worker.ask("structure", file=str(structure))
     assert len(worker.ask("calls", count=3)["seconds"]) == 3
     steps = worker.ask("steps", count=4)

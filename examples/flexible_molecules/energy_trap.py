@@ -70,5 +70,5 @@ def normalised(frames: list[Atoms]) -> list[Atoms]:
 
 
 def verdict(path: Path) -> str:
-    """Errors and warnings of ``ase-mlcalc check-data`` about a file."""
-    return "; ".join(problem.message for problem in audit(read_frames([path])).problems) or "nothing"
+    """Errors that ``ase-mlcalc check-data`` finds in a file."""
+    return "; ".join(problem.message for problem in audit(read_frames([path])).errors) or "no error"

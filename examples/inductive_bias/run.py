@@ -108,6 +108,7 @@ def short_range(study: Study) -> None:
     more = labelled(study, GESE2, "hot", hot)
     data = {"train": [present(study, GESE2, "train"), more], "n_validation": small(study, N_VALIDATION, 2)}
     study.train("GeSe2/cures", {"plain-short-range": job(study, "plain", data)})
+    errors(study, GESE2, "GeSe2/cures", ["plain-short-range"], present(study, GESE2, "test"))
     checkpoints = {"plain-short-range": study.checkpoint("GeSe2/cures", "plain-short-range")}
     survival(study, GESE2, "study-short-range", checkpoints)
 
