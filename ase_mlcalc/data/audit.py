@@ -15,10 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from ase_mlcalc.data.baseline import SpeciesEnergyFit, fit_species_energy, residuals_per_atom
-from ase_mlcalc.data.checks import CHECKS, Labelled, Problem, root_mean_square
+from ase_mlcalc.data.checks import CHECKS
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.geometry import is_isolated_atom, volume
 from ase_mlcalc.data.levels import levels
+from ase_mlcalc.data.problems import Labelled, Problem, root_mean_square
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.properties import SPECS
 

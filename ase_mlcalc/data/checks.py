@@ -4,19 +4,17 @@ Each check takes the whole data set and yields `Problem`s; none needs a model.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from ase import Atoms, units
-from ase.data import covalent_radii
-from ase.geometry import complete_cell
 from numpy.typing import NDArray
 
-from ase_mlcalc.data.baseline import SpeciesEnergyFit
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.geometry import closest_contact, fingerprint, is_isolated_atom
 from ase_mlcalc.data.levels import in_words, levels
+from ase_mlcalc.data.mechanics_checks import check_bonds, check_stress, check_work
+from ase_mlcalc.data.problems import Labelled, Problem, named, robust_spread, root_mean_square
 from ase_mlcalc.errors import StructureError
 from ase_mlcalc.graph import OVERLAP_ANGSTROM
 from ase_mlcalc.neighbors import find_pairs
@@ -25,65 +23,7 @@ CLOSE_ANGSTROM = 0.3
 """No two nuclei of a bound or thermal structure come this near (H2 is 0.74 Å long)."""
 LARGE_FORCE_RMS = 8.0
 """eV/Å; thermal structures have 0.3 to 4, and 7 to 60 if the unit is kcal/mol/Å."""
-LARGE_STRESS_RMS = 0.7
-"""eV/Å³ (112 GPa); what stresses in GPa or kbar look like."""
 OUTLIER_SIGMAS = 12.0
-MIN_WORK_PAIRS = 12
-WORK_FRAMES = 600
-NEAR_ANGSTROM = 1.0
-"""Of the same structure: no atom is farther from where it is in the other."""
-MIN_BONDS = 30
-BOND_STRETCH = 1.25
-"""Over the sum of the covalent radii; of no weight where this takes in more than bonds, as in metals."""
-
-MISMATCHES: dict[float, str] = {
-    23.06: "energies in kcal/mol with forces in eV/Å",
-    1 / 23.06: "energies in eV with forces in kcal/mol/Å",
-    1 / 27.21: "energies in hartree with forces in eV/Å",
-    27.21: "energies in eV with forces in hartree/Å",
-    51.42: "energies in eV with forces in hartree/bohr",
-    1.89: "forces per bohr instead of per Å (all in atomic units)",
-    1 / 1.89: "positions in bohr with forces per Å",
-    96.49: "energies in kJ/mol with forces in eV/Å",
-    1 / 96.49: "energies in eV with forces in kJ/mol/Å",
-    1000.0: "energies in meV with forces in eV/Å",
-}
-"""Energy difference over work of the forces, and what makes it so."""
-
-
-TELLING = 0.35
-"""Correlation from which a sign is believed; right labels of crystals, liquids and molecules have 0.4 to 1."""
-STRESS_SIGN = "ASE's stress is positive under tension (VASP's and virials have the other sign)"
-
-
-class Problem(NamedTuple):
-    """Something about a data set that its user should act on (error), look at (warning), or that nobody can tell."""
-
-    severity: Literal["error", "warning", "not checked"]
-    message: str
-
-
-class Labelled(NamedTuple):
-    """A data set with what all checks need, so that it is computed once."""
-
-    frames: Sequence[Frame]
-    fit: SpeciesEnergyFit
-    residual: NDArray[np.float64]
-    """(n,) eV per atom after the reference energies; NaN where there is no energy."""
-    max_force: NDArray[np.float64]
-    """(n,) eV/Å, largest force on an atom; NaN where there are no forces."""
-    pressure: NDArray[np.float64]
-    """(n,) eV/Å³, minus a third of the trace of the stress; NaN where there is none."""
-    volume: NDArray[np.float64]
-    """(n,) Å³; NaN where there is none."""
-    composition: list[str]
-    """Reduced formula of each structure."""
-
-
-def named(frames: Sequence[Frame], indices: Sequence[int] | NDArray[np.intp], limit: int = 4) -> str:
-    """The first few structures of a list, by source."""
-    sources = [frames[int(k)].source for k in indices[:limit]]
-    return ", ".join(sources) + (", ..." if len(indices) > limit else "")
 
 
 def check_elements(data: Labelled) -> Iterator[Problem]:
@@ -241,64 +181,6 @@ def check_forces(data: Labelled) -> Iterator[Problem]:
         )
 
 
-class _Bonds(NamedTuple):
-    """Pairs of atoms of a structure that are about as near as their covalent radii."""
-
-    species: NDArray[np.int64]
-    """(B, 2) sorted atomic numbers."""
-    length: NDArray[np.float64]
-    """(B,) Å."""
-    direction: NDArray[np.float64]
-    """(B, 3) unit vectors from the first atom to the second."""
-    push: NDArray[np.float64]
-    """(B,) eV/Å by which the forces drive the two apart, half of their difference along the bond."""
-
-
-def _bonds(frame: Frame) -> _Bonds:
-    atoms, forces = frame.atoms, frame.labels.forces
-    assert forces is not None
-    radius = covalent_radii[atoms.numbers]
-    pairs = find_pairs(atoms.positions, atoms.cell.array, atoms.pbc, 2 * BOND_STRETCH * radius.max())
-    vectors = pairs.vectors(atoms.positions, atoms.cell.array)
-    length = np.linalg.norm(vectors, axis=1)
-    bonded = (pairs.centers < pairs.neighbors) & (length > OVERLAP_ANGSTROM)
-    bonded &= length < BOND_STRETCH * (radius[pairs.centers] + radius[pairs.neighbors])
-    first, second = pairs.centers[bonded], pairs.neighbors[bonded]
-    direction = vectors[bonded] / length[bonded, None]
-    apart = forces.numpy()[second] - forces.numpy()[first]
-    return _Bonds(
-        np.sort(atoms.numbers[np.stack([first, second], axis=1)], axis=1),
-        length[bonded],
-        direction,
-        0.5 * np.einsum("bx,bx->b", apart, direction),
-    )
-
-
-def check_bonds(data: Labelled) -> Iterator[Problem]:
-    """The sign of the forces: bonds that are longer than their like pull, shorter ones push."""
-    frames = [frame for frame in data.frames if frame.labels.forces is not None and len(frame.atoms) > 1]
-    if not frames:
-        return
-    found = [_bonds(frame) for frame in frames[:: 1 + len(frames) // WORK_FRAMES]]
-    species, length, push = (np.concatenate([bonds[field] for bonds in found]) for field in (0, 1, 3))
-    correlations, counts = [], []
-    for kind in np.unique(species, axis=0):
-        same = (species == kind).all(axis=1)
-        if same.sum() >= MIN_BONDS:
-            correlations.append(_correlation(length[same], push[same]))
-            counts.append(int(same.sum()))
-    if not counts:
-        yield Problem("not checked", f"the sign of the forces: that takes {MIN_BONDS} bonds between like elements")
-        return
-    correlation = float(np.average(correlations, weights=counts))
-    if correlation > TELLING:
-        yield Problem(
-            "error",
-            f"forces drive the atoms of long bonds apart and those of short ones together (correlation "
-            f"{correlation:.2f} over {sum(counts)} bonds): they look like gradients; change their sign",
-        )
-
-
 def _at_rest_by_symmetry(atoms: Atoms) -> bool:
     """Whether a vector that turns with the surroundings of an atom, as its force does, vanishes for each atom."""
     cell = atoms.cell.array
@@ -308,174 +190,6 @@ def _at_rest_by_symmetry(atoms: Atoms) -> bool:
     pull = np.zeros((len(atoms), 3))
     np.add.at(pull, pairs.centers, weight[:, None] * vectors)
     return bool(np.abs(pull).max() < 1e-3)
-
-
-def check_work(data: Labelled) -> Iterator[Problem]:
-    r"""Energies and forces must tell of the same surface.
-
-    For two structures that are near each other, :math:`E_2 - E_1 \approx -\tfrac12 (F_1 + F_2) \cdot (r_2 - r_1)`,
-    which is exact to second order.  A factor between the sides is a mismatch of units, a minus a wrong sign.
-    """
-    members = defaultdict(list)
-    for k, frame in enumerate(data.frames):
-        if frame.labels.energy is not None and frame.labels.forces is not None and len(frame.atoms) > 1:
-            atoms = frame.atoms
-            key = (atoms.numbers.tobytes(), np.round(atoms.cell.array, 6).tobytes(), atoms.pbc.tobytes())
-            members[key].append(k)
-    # a run of neighbours in the file where there are too many: they are often near in time
-    pairs = [pair for rows in members.values() for pair in _near_pairs([data.frames[k] for k in rows[:WORK_FRAMES]])]
-    if len(pairs) < MIN_WORK_PAIRS:
-        if members:
-            yield Problem(
-                "not checked",
-                f"whether energies are in the unit of the forces: that takes {MIN_WORK_PAIRS} pairs of structures of "
-                f"one cell whose atoms are within {NEAR_ANGSTROM:g} Å of each other, and here are {len(pairs)}",
-            )
-        return
-    # the error grows with the distance cubed
-    pairs = sorted(pairs)[: max(2 * MIN_WORK_PAIRS, len(pairs) // 4)]
-    difference_eV = np.array([pair.difference for pair in pairs])
-    work_eV = np.array([pair.work for pair in pairs])
-    correlation = _correlation(difference_eV, work_eV)
-    if abs(correlation) < 0.8:
-        yield Problem(
-            "not checked",
-            "whether energies are in the unit of the forces: the work of the forces between near structures and the "
-            f"differences of their energies have a correlation of {correlation:.2f} only, as of structures too far "
-            f"apart (median {np.median([pair.distance for pair in pairs]):.2g} Å)",
-        )
-        return
-    slope = float(np.linalg.norm(difference_eV) / np.linalg.norm(work_eV))
-    if correlation < 0:
-        yield Problem(
-            "error",
-            f"energies rise along the forces (correlation {correlation:.2f} over {len(pairs)} pairs of near "
-            "structures): the forces look like gradients; change their sign",
-        )
-    elif not 0.62 < slope < 1.6:
-        factor = min(MISMATCHES, key=lambda known: abs(np.log(known / slope)))
-        likely = f"; {MISMATCHES[factor]}?" if abs(np.log(factor / slope)) < 0.4 else ";"
-        yield Problem(
-            "error",
-            f"energy differences are {slope:.3g} times the work of the forces (correlation {correlation:.2f} over "
-            f"{len(pairs)} pairs of near structures), expected 1{likely} bring both to eV and Å",
-        )
-
-
-class _NearPair(NamedTuple):
-    """Two structures that are near each other; sorts by distance."""
-
-    distance: float
-    """Å, largest displacement of an atom."""
-    difference: float
-    """eV, E_2 - E_1."""
-    work: float
-    """eV, minus the mean force times the displacement."""
-
-
-def _near_pairs(frames: Sequence[Frame]) -> list[_NearPair]:
-    """Each structure with the one nearest to it."""
-    if len(frames) < 2:
-        return []
-    flat = np.array([frame.atoms.positions.ravel() for frame in frames])
-    flat -= flat.mean(axis=0)
-    square = np.einsum("nk,nk->n", flat, flat)
-    distance = square[:, None] + square[None, :] - 2 * flat @ flat.T
-    np.fill_diagonal(distance, np.inf)
-    nearest = distance.argmin(axis=1)
-    pairs = {(min(k, int(m)), max(k, int(m))) for k, m in enumerate(nearest)}
-    result = []
-    for k, m in sorted(pairs):
-        first, second = frames[k], frames[m]
-        step = _displacement(first.atoms, second.atoms)
-        length = float(np.linalg.norm(step, axis=1).max())
-        if not 1e-6 < length < NEAR_ANGSTROM:
-            continue
-        assert first.labels.forces is not None
-        assert second.labels.forces is not None
-        assert first.labels.energy is not None
-        assert second.labels.energy is not None
-        mean_force = 0.5 * (first.labels.forces + second.labels.forces).numpy()
-        difference = float(second.labels.energy - first.labels.energy)
-        result.append(_NearPair(length, difference, -float(np.sum(mean_force * step))))
-    return result
-
-
-def _displacement(first: Atoms, second: Atoms) -> NDArray[np.float64]:
-    """(N, 3) Å from the first to the second, each atom by its nearest image."""
-    step = second.positions - first.positions
-    if not first.pbc.any():
-        return step
-    box = complete_cell(first.cell.array)
-    fractional = step @ np.linalg.inv(box)
-    return step - np.where(first.pbc, np.rint(fractional), 0.0) @ box
-
-
-def check_stress(data: Labelled) -> Iterator[Problem]:
-    """Size of the stress, and its sign: a compressed solid or liquid pushes back."""
-    stress = [frame.labels.stress.numpy() for frame in data.frames if frame.labels.stress is not None]
-    if not stress:
-        return
-    rms = root_mean_square(stress)
-    if rms == 0.0:
-        yield Problem("error", f"all stresses of {len(stress)} structures are zero; leave missing stress out instead")
-        return
-    if rms > LARGE_STRESS_RMS:
-        yield Problem(
-            "warning",
-            f"stress components have an rms of {rms:.2f} eV/Å³ ({rms / units.GPa:.0f} GPa); are they in GPa "
-            "(x 0.00624) or kbar (x 0.000624), or virials in eV?",
-        )
-    members = defaultdict(list)
-    for k, frame in enumerate(data.frames):
-        if np.isfinite(data.pressure[k]) and frame.atoms.pbc.all():
-            members[frame.atoms.get_chemical_formula(), frame.group].append(k)
-    compared = False
-    for (formula, _), rows in members.items():
-        density = np.array([len(data.frames[k].atoms) for k in rows]) / data.volume[rows]
-        if len(rows) < 8 or np.std(density) < 2e-3 * density.mean():
-            continue
-        correlation = _correlation(density, data.pressure[rows])
-        compared |= abs(correlation) > TELLING
-        if correlation < -TELLING:
-            yield Problem(
-                "error",
-                f"pressure falls with density in {len(rows)} structures of {formula} (correlation {correlation:.2f}): "
-                f"the stress sign looks flipped; {STRESS_SIGN}",
-            )
-    if not compared:
-        yield from _stress_of_bonds(data)
-
-
-def _stress_of_bonds(data: Labelled) -> Iterator[Problem]:
-    """In a cell that does not change: the stress is largest along the axis where bonds pull most."""
-    rows = [
-        k
-        for k, frame in enumerate(data.frames)
-        if frame.labels.stress is not None and frame.labels.forces is not None and len(frame.atoms) > 1
-    ]
-    rows = rows[:: 1 + len(rows) // WORK_FRAMES]
-    of_bonds, of_labels = np.zeros((len(rows), 3)), np.zeros((len(rows), 3))
-    for row, k in enumerate(rows):
-        bonds, stress = _bonds(data.frames[k]), data.frames[k].labels.stress
-        assert stress is not None
-        of_bonds[row] = -(bonds.push * bonds.length) @ bonds.direction**2 / data.volume[k]
-        of_labels[row] = np.diag(stress[0].numpy())
-    first, second = (values - values.mean(axis=1, keepdims=True) for values in (of_bonds, of_labels))
-    correlation = _correlation(first.ravel(), second.ravel()) if len(rows) >= 8 else 0.0
-    if correlation < -TELLING:
-        yield Problem(
-            "error",
-            f"the stress is lowest along the axis where the forces pull bonds together most (correlation "
-            f"{correlation:.2f} over {len(rows)} structures): the stress sign looks flipped, or that of the forces; "
-            f"{STRESS_SIGN}",
-        )
-    elif correlation < TELLING:
-        yield Problem(
-            "not checked",
-            "the sign of the stress: that takes structures of one composition at several densities, or bonds whose "
-            f"forces tell it (correlation {correlation:.2f} over {len(rows)} structures)",
-        )
 
 
 def check_duplicates(data: Labelled) -> Iterator[Problem]:
@@ -575,20 +289,3 @@ CHECKS = (
     check_duplicates,
     check_outliers,
 )
-
-
-def root_mean_square(arrays: Iterable[NDArray[np.float64]]) -> float:
-    """Of all components of several arrays together."""
-    return float(np.sqrt(np.mean(np.concatenate([array.ravel() for array in arrays]) ** 2)))
-
-
-def robust_spread(values: NDArray[np.float64]) -> float:
-    """Standard deviation estimated from the median absolute deviation; NaN are left out."""
-    finite = values[np.isfinite(values)]
-    return float(1.4826 * np.median(np.abs(finite - np.median(finite)))) if len(finite) else 0.0
-
-
-def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    if np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
-        return 0.0
-    return float(np.corrcoef(x, y)[0, 1])

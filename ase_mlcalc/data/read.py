@@ -6,7 +6,7 @@ import gzip
 import lzma
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -141,8 +141,10 @@ def _rows(path: Path) -> list[Atoms]:
             atoms = row.toatoms()
             for key, value in {**row.data, **row.key_value_pairs}.items():
                 atoms.info[key] = value
-                if len(np.shape(value)) and len(value) == len(atoms) and key not in atoms.arrays:
-                    atoms.arrays[key] = np.array(value)  # of the atoms, or of the structure: the label tells
+                with suppress(TypeError, ValueError):  # what is not numbers is not of atoms
+                    numbers = np.array(value, dtype=float)
+                    if len(numbers) == len(atoms) and key not in atoms.arrays:
+                        atoms.arrays[key] = numbers  # of the atoms, or of the structure: the label tells
             structures.append(atoms)
     return structures
 
