@@ -189,7 +189,7 @@ def summary(study: Study, everything: Mapping[str, Any], kinetic: Sequence[Any])
     """Published figures beside ours, for docs/results.md."""
     shown = [["kinetic part alone, nothing learned", *_beside(None, kinetic[4], *kinetic[7:9])]]
     for key, found in everything.items():
-        if found["stage"] in {"published", "published-box", "equivariant", "energy"}:
+        if found["stage"] != "limits":
             r2, _, _, mse, mae = _parts(found["test"])
             shown.append([f"{key} ({found['stage']})", *_beside(REPORTED.get(key), r2, mse, mae)])
     names = ("R²", "MSE", "MAE")
