@@ -12,6 +12,7 @@ from ase_mlcalc.accelerate.learning import KernelSlopes, kernel_slopes
 from ase_mlcalc.errors import ModelError
 from ase_mlcalc.graph import collate, from_atoms
 from ase_mlcalc.model import lookup
+from ase_mlcalc.native import build
 from ase_mlcalc.potential import derive
 
 pytestmark = pytest.mark.skipif(not COMPILER, reason="needs a C++ compiler")
@@ -106,7 +107,7 @@ def test_it_is_said_that_kernels_are_compiled(monkeypatch):
 
     told, said = threading.Event(), []
     monkeypatch.setattr(learning, "KernelSlopes", slow)
-    monkeypatch.setattr(learning, "COMPILING_AFTER_S", 0.01)
+    monkeypatch.setattr(build, "COMPILING_AFTER_S", 0.01)
     kernel_slopes(trainable(), lambda text: (said.append(text), told.set()))
     assert said == ["compiling kernels, once for this machine ..."]
 

@@ -1,6 +1,8 @@
 """The kernel for `equivariant` against the torch model, and its own ways to go wrong."""
 
 import copy
+import sys
+import time
 from pathlib import Path
 
 import ase.io
@@ -175,6 +177,19 @@ def test_without_a_cache_kernels_are_made_for_this_process(monkeypatch, tmp_path
     with pytest.warns(UserWarning, match="Not a directory.*going on without"):
         without = accelerate.compiled(Derived(cls(cls.Config(species=(1, 6, 8))), BASELINE))
     assert without.compiled is None
+
+
+def test_a_terminal_is_told_that_a_kernel_is_compiled(monkeypatch, capsys):
+    def slow(*_):
+        time.sleep(0.5)
+        raise NoCompilerError("not here")
+
+    monkeypatch.setattr(accelerate.cache, "Kernel", slow)
+    monkeypatch.setattr(build, "COMPILING_AFTER_S", 0.01)
+    for is_terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        accelerate.with_kernels(potential())
+        assert ("compiling kernels, once for this machine" in capsys.readouterr().err) == is_terminal
 
 
 def test_forces_are_derivatives_of_the_energy():

@@ -24,7 +24,7 @@ from ase_mlcalc.accelerate.tables import DEFAULT_TOLERANCE
 from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import CheckpointError, MLCalcError
 from ase_mlcalc.models.sum import Sum
-from ase_mlcalc.native.build import NoCompilerError, cache_folder, processor
+from ase_mlcalc.native.build import NoCompilerError, cache_folder, processor, told_while_compiling
 from ase_mlcalc.potential import Derived, Potential
 from ase_mlcalc.sums import parts_of
 
@@ -58,8 +58,8 @@ def with_kernels(potential: Potential) -> Potential: ...
 def with_kernels(potential: Potential) -> Potential:
     """The same potential, evaluated by a kernel of this package where there is one for it and a compiler is here.
 
-    A kernel is compiled in seconds and fits all models with these sizes of layers; nothing is said where it is not
-    used.
+    A kernel is compiled in seconds, which a terminal is told, and fits all models with these sizes of layers; nothing
+    is said where it is not used.
     """
     if isinstance(potential, Ensemble):
         return Ensemble([with_kernels(member) for member in potential.members], potential.uncertainty_scale)
@@ -72,9 +72,14 @@ def with_kernels(potential: Potential) -> Potential:
     if native.reason_against(potential.model) is not None:
         return potential
     try:
-        return Derived(potential.model, potential.baseline, compiled=Kernel(potential.model, potential.baseline))
+        with told_while_compiling(_on_terminal if sys.stderr.isatty() else None):
+            return Derived(potential.model, potential.baseline, compiled=Kernel(potential.model, potential.baseline))
     except NoCompilerError:
         return potential
+
+
+def _on_terminal(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def _from_cache(potential: Derived, engine: str) -> Derived:
@@ -85,7 +90,7 @@ def _from_cache(potential: Derived, engine: str) -> Derived:
         if path.exists() and (found := _loaded(path)) is not None:  # another process was faster
             return found
         if sys.stderr.isatty():
-            print(f"compiling {potential.model.name} for this machine, which takes a minute once", file=sys.stderr)
+            _on_terminal(f"compiling {potential.model.name} for this machine, which takes a minute once")
         compile_model(potential, path, several_threads=_several_threads())
         found = _loaded(path)
         if found is None:

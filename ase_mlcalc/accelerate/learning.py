@@ -5,9 +5,7 @@ torch, which takes some eight times as long on a processor.
 """
 
 import ctypes
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,7 +30,7 @@ from ase_mlcalc.errors import ModelError
 from ase_mlcalc.graph import Graph
 from ase_mlcalc.model import Model
 from ase_mlcalc.models.equivariant import Equivariant
-from ase_mlcalc.native.build import NoCompilerError
+from ase_mlcalc.native.build import NoCompilerError, told_while_compiling
 
 
 class KernelSlopes:
@@ -111,10 +109,6 @@ class _Evaluation(torch.autograd.Function):
         return None, None, *(part.view_as(weight) for part, weight in zip(parts, like, strict=True))
 
 
-COMPILING_AFTER_S = 2.0
-"""Kernels that are in the cache are there long before."""
-
-
 def kernel_slopes(model: Model, say: Callable[[str], None] | None = None) -> tuple[KernelSlopes | None, str]:
     """Kernels for a model, or ``None`` and why there are none; `say` is told where they have to be compiled first."""
     why = reason_against(model)
@@ -122,21 +116,7 @@ def kernel_slopes(model: Model, say: Callable[[str], None] | None = None) -> tup
         return None, why
     assert isinstance(model, Equivariant)
     try:
-        with _told_while_compiling(say):
+        with told_while_compiling(say):
             return KernelSlopes(model), ""
     except NoCompilerError as error:
         return None, str(error)
-
-
-@contextmanager
-def _told_while_compiling(say: Callable[[str], None] | None) -> Iterator[None]:
-    """Compiling takes up to a minute, in which a user would see nothing."""
-    if say is None:
-        yield
-        return
-    timer = threading.Timer(COMPILING_AFTER_S, say, ["compiling kernels, once for this machine ..."])
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

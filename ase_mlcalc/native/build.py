@@ -11,8 +11,9 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,8 @@ ARCHITECTURE_FLAGS = ("-march=native", "-mcpu=native")
 THREADS_FLAG = "-fopenmp"
 COMPILERS = ("g++", "c++", "clang++")
 MINUTES_AT_MOST = 10
+COMPILING_AFTER_S = 2.0
+"""Kernels that are in the cache are there long before."""
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -94,6 +97,20 @@ def _loaded(source: str, macros: tuple[tuple[str, object], ...], headers: tuple[
             return ctypes.CDLL(str(made))  # stays loaded when the folder goes
     except OSError as error:
         raise NoCompilerError(f"a kernel of this package cannot be made or loaded: {error}") from error
+
+
+@contextmanager
+def told_while_compiling(say: Callable[[str], None] | None) -> Iterator[None]:
+    """Compiling takes up to a minute, in which a user would see nothing."""
+    if say is None:
+        yield
+        return
+    timer = threading.Timer(COMPILING_AFTER_S, say, ["compiling kernels, once for this machine ..."])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _is_whole(path: Path) -> bool:
