@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ase_mlcalc.data.baseline import SpeciesEnergyFit, fit_species_energy, residuals_per_atom
+from ase_mlcalc.data.bonds import bonds_of
 from ase_mlcalc.data.checks import CHECKS
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.geometry import is_isolated_atom, volume
@@ -169,6 +171,7 @@ def _labelled(frames: Sequence[Frame]) -> Labelled:
         pressure=np.array([_pressure(frame) for frame in frames]),
         volume=np.array([volume(frame.atoms) for frame in frames]),
         composition=[Formula(frame.atoms.get_chemical_formula()).reduce()[0].format("hill") for frame in frames],
+        bonds=cache(lambda k: bonds_of(frames[k])),
     )
 
 

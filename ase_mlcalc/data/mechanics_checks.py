@@ -6,14 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms, units
-from ase.data import covalent_radii
 from ase.geometry import complete_cell
 from numpy.typing import NDArray
 
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.problems import Labelled, Problem, correlation_of, root_mean_square
-from ase_mlcalc.graph import OVERLAP_ANGSTROM
-from ase_mlcalc.neighbors import find_pairs
 
 LARGE_STRESS_RMS = 0.7
 """eV/Å³ (112 GPa); what stresses in GPa or kbar look like."""
@@ -22,8 +19,6 @@ WORK_FRAMES = 600
 NEAR_ANGSTROM = 1.0
 """Of the same structure: no atom is farther from where it is in the other."""
 MIN_BONDS = 30
-BOND_STRETCH = 1.25
-"""Over the sum of the covalent radii; of no weight where this takes in more than bonds, as in metals."""
 TELLING = 0.35
 """Correlation from which a sign is believed; right labels of crystals, liquids and molecules have 0.4 to 1."""
 STRESS_SIGN = "ASE's stress is positive under tension (VASP's and virials have the other sign)"
@@ -144,45 +139,12 @@ def _displacement(first: Atoms, second: Atoms) -> NDArray[np.float64]:
     return step - np.where(first.pbc, np.rint(fractional), 0.0) @ box
 
 
-class _Bonds(NamedTuple):
-    """Pairs of atoms of a structure that are about as near as their covalent radii."""
-
-    species: NDArray[np.int64]
-    """(B, 2) sorted atomic numbers."""
-    length: NDArray[np.float64]
-    """(B,) Å."""
-    direction: NDArray[np.float64]
-    """(B, 3) unit vectors from the first atom to the second."""
-    push: NDArray[np.float64]
-    """(B,) eV/Å by which the forces drive the two apart, half of their difference along the bond."""
-
-
-def _bonds(frame: Frame) -> _Bonds:
-    atoms, forces = frame.atoms, frame.labels.forces
-    assert forces is not None
-    radius = covalent_radii[atoms.numbers]
-    pairs = find_pairs(atoms.positions, atoms.cell.array, atoms.pbc, 2 * BOND_STRETCH * radius.max())
-    vectors = pairs.vectors(atoms.positions, atoms.cell.array)
-    length = np.linalg.norm(vectors, axis=1)
-    bonded = (pairs.centers < pairs.neighbors) & (length > OVERLAP_ANGSTROM)
-    bonded &= length < BOND_STRETCH * (radius[pairs.centers] + radius[pairs.neighbors])
-    first, second = pairs.centers[bonded], pairs.neighbors[bonded]
-    direction = vectors[bonded] / length[bonded, None]
-    apart = forces.numpy()[second] - forces.numpy()[first]
-    return _Bonds(
-        np.sort(atoms.numbers[np.stack([first, second], axis=1)], axis=1),
-        length[bonded],
-        direction,
-        0.5 * np.einsum("bx,bx->b", apart, direction),
-    )
-
-
 def check_bonds(data: Labelled) -> Iterator[Problem]:
     """The sign of the forces: bonds that are longer than their like pull, shorter ones push."""
-    frames = [frame for frame in data.frames if frame.labels.forces is not None and len(frame.atoms) > 1]
-    if not frames:
+    rows = [k for k, frame in enumerate(data.frames) if frame.labels.forces is not None and len(frame.atoms) > 1]
+    if not rows:
         return
-    found = [_bonds(frame) for frame in frames[:: 1 + len(frames) // WORK_FRAMES]]
+    found = [data.bonds(k) for k in rows[:: 1 + len(rows) // WORK_FRAMES]]
     species, length, push = (np.concatenate([bonds[field] for bonds in found]) for field in (0, 1, 3))
     correlations, counts = [], []
     for kind in np.unique(species, axis=0):
@@ -248,7 +210,7 @@ def _stress_of_bonds(data: Labelled) -> Iterator[Problem]:
     rows = rows[:: 1 + len(rows) // WORK_FRAMES]
     of_bonds, of_labels = np.zeros((len(rows), 3)), np.zeros((len(rows), 3))
     for row, k in enumerate(rows):
-        bonds, stress = _bonds(data.frames[k]), data.frames[k].labels.stress
+        bonds, stress = data.bonds(k), data.frames[k].labels.stress
         assert stress is not None
         of_bonds[row] = -(bonds.push * bonds.length) @ bonds.direction**2 / data.volume[k]
         of_labels[row] = np.diag(stress[0].numpy())

@@ -1,12 +1,13 @@
 """What is found wrong with a data set, and what all checks of one need."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ase_mlcalc.data.baseline import SpeciesEnergyFit
+from ase_mlcalc.data.bonds import Bonds
 from ase_mlcalc.data.frames import Frame
 
 
@@ -32,6 +33,8 @@ class Labelled(NamedTuple):
     """(n,) Å³; NaN where there is none."""
     composition: list[str]
     """Reduced formula of each structure."""
+    bonds: Callable[[int], Bonds]
+    """Of a structure with forces; found when first asked for, and kept."""
 
 
 def named(frames: Sequence[Frame], indices: Sequence[int] | NDArray[np.intp], limit: int = 4) -> str:

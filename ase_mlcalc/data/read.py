@@ -120,7 +120,7 @@ def _read_structures(
         with _unpacked(path) as plain:
             format = format or _runner_format(plain)  # noqa: A001
             if (format or plain.suffix.lstrip(".").lower()) in DATABASES:
-                return _rows(plain)[_as_slice(index)], keys
+                return _rows(plain, _as_slice(index)), keys
             structures = list(ase.io.iread(plain, index=index, format=format, do_not_split_by_at_sign=True))
     except DataError:
         raise
@@ -133,11 +133,15 @@ def _read_structures(
     return structures, keys
 
 
-def _rows(path: Path) -> list[Atoms]:
+def _rows(path: Path, index: slice) -> list[Atoms]:
     """Structures of a database of ASE with their key-value pairs and data, which ASE's own reader leaves behind."""
     structures = []
     with ase.db.connect(path, serial=True) as database:
-        for row in database.select():
+        wanted = range(database.count())[index]
+        if not wanted:
+            return []
+        first, last = min(wanted), max(wanted)
+        for row in database.select(offset=first, limit=last + 1 - first):
             atoms = row.toatoms()
             for key, value in {**row.data, **row.key_value_pairs}.items():
                 atoms.info[key] = value
@@ -146,7 +150,7 @@ def _rows(path: Path) -> list[Atoms]:
                     if len(numbers) == len(atoms) and key not in atoms.arrays:
                         atoms.arrays[key] = numbers  # of the atoms, or of the structure: the label tells
             structures.append(atoms)
-    return structures
+    return [structures[k - first] for k in wanted]
 
 
 @contextmanager
