@@ -227,9 +227,7 @@ class MLCalculator(Calculator):
         if self.kernel is not None and self.stress_definition == self._at_hand:
             self.evaluations += 1
             return self._by_kernel(self.kernel, atoms), {}, None
-        graph = from_atoms(atoms, self.potential.cutoff, self._neighbors, wanted=self.potential.reads)
-        if self._device.type != "cpu":
-            graph = graph.to(self._device)
+        graph = self._make_graph(atoms)
         with_stress = has_volume(atoms)
         self.evaluations += 1
         std = None
@@ -238,12 +236,15 @@ class MLCalculator(Calculator):
         else:
             properties = self.potential(graph)
         results, extras = self._as_results(properties, std, with_stress=with_stress)
-        if self.stress_definition == self._at_hand or "stresses" not in results:
-            return results, extras, None
-        del results["stresses"]
-        for name in ("stresses_std", "stresses_uncertainty"):  # of the other definition
-            extras.pop(name, None)
-        return results, extras, graph
+        return results, extras, graph if self._has_stresses_to_make(results) else None
+
+    def _make_graph(self, atoms: Atoms) -> Graph:
+        graph = from_atoms(atoms, self.potential.cutoff, self._neighbors, wanted=self.potential.reads)
+        return graph if self._device.type == "cpu" else graph.to(self._device)
+
+    def _has_stresses_to_make(self, results: Mapping[str, Any]) -> bool:
+        """Whether per-atom stress was asked for by a definition other than the one that comes with an evaluation."""
+        return self.stress_definition != self._at_hand and "stress" in results
 
     def hold(self, atoms: Atoms, properties: Properties, std: Properties | None = None) -> None:
         """Take as results for a structure what the potential predicted for it elsewhere, say together with others.
@@ -262,8 +263,8 @@ class MLCalculator(Calculator):
             NaN or Inf.
         """
         self._remember(atoms)
-        self._graph = None
         self.results, self.extras = self._as_results(properties, std, with_stress=has_volume(atoms))
+        self._graph = self._make_graph(atoms) if self._has_stresses_to_make(self.results) else None
 
     def _as_results(
         self, properties: Properties, std: Properties | None, *, with_stress: bool
@@ -274,6 +275,10 @@ class MLCalculator(Calculator):
         extras = {}
         if std is not None and isinstance(self.potential, Ensemble):
             extras = _disagreement(std, self.potential.uncertainty_scale, with_stress=with_stress)
+        if self._has_stresses_to_make(results):
+            results.pop("stresses", None)
+            for name in ("stresses_std", "stresses_uncertainty"):  # of the other definition
+                extras.pop(name, None)
         return results, extras
 
     def _by_kernel(self, kernel: Kernel, atoms: Atoms) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def fingerprint(potential: Derived | Ensemble) -> str:
     members = derived_members(potential) if isinstance(potential, Ensemble) else [potential]
     digest = hashlib.sha256()
     for member in members:
-        digest.update(_description(member).model_dump_json(exclude={"weights_sha256"}).encode())
+        digest.update(_description(member).model_dump_json().encode())
         digest.update(_sha256(_weights(member)).encode())
     return digest.hexdigest()
 
@@ -295,6 +295,12 @@ def definitions_of_labels(path: Path | str) -> list[str]:
     for key in ("labels", "stresses", "definition"):
         found = found.get(key) if isinstance(found, dict) else None
     return [str(definition) for definition in found] if isinstance(found, list) else []
+
+
+def calculator_below(path: Path | str) -> str | None:
+    """The calculator that a checkpoint is the correction to, if it is no potential of its own."""
+    base = read_header(path).provenance.get("base")
+    return base.get("calculator") if isinstance(base, dict) else None
 
 
 def _sha256_of(text: str) -> str:

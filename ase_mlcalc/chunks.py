@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ase_mlcalc.graph import Graph
+from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph
 
 
 class Piece(NamedTuple):
@@ -84,7 +84,7 @@ def _in_cell(graph: Graph) -> NDArray[np.float64]:
     """(N, 3) positions wrapped into the cells that have a volume: near atoms should be near in numbers."""
     positions = graph.positions.numpy().copy()
     for b, cell in enumerate(graph.cell.numpy()):
-        if abs(np.linalg.det(cell)) > 1e-9:
+        if abs(np.linalg.det(cell)) > SMALLEST_VOLUME_A3:
             mine = graph.system.numpy() == b
             fractional = positions[mine] @ np.linalg.inv(cell)
             positions[mine] = (fractional - np.floor(fractional)) @ cell

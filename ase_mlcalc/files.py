@@ -1,6 +1,8 @@
 """Writing files so that a kill or a full disk never leaves half of one behind."""
 
+import errno
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -33,6 +35,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk is full, the user's share of it is used up, or the file is as large as files may be."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that no space is left, also where `atomic_path` put it into words of its own."""
+    cause = error.__cause__ if isinstance(error, MLCalcError) else error
+    if not isinstance(cause, OSError):
+        return False
+    # numpy's tofile, by which ASE writes arrays of a trajectory, gives no errno
+    by_numpy = r"\d+ requested and \d+ written|Not enough free space to write \d+ bytes"
+    return cause.errno in NO_SPACE or (cause.errno is None and re.fullmatch(by_numpy, str(cause)) is not None)
 
 
 def _umask() -> int:

@@ -3,11 +3,13 @@
 import importlib
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ase.calculators.calculator import BaseCalculator, Calculator
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator, Calculator, PropertyNotImplementedError
 
 from ase_mlcalc.errors import ConfigError
 
@@ -48,6 +50,17 @@ def forget(calculator: BaseCalculator) -> None:
     for part in parts:
         if isinstance(part, BaseCalculator):
             forget(part)
+
+
+def potential_energy(atoms: Atoms, *, apply_constraint: bool = True) -> float:
+    """eV, the energy whose derivatives the forces are; constraints that are springs have a share in both if applied.
+
+    Calculators with smeared electrons call it ``free_energy``, and their ``energy`` is extrapolated to no smearing.
+    """
+    if "free_energy" in atoms.calc.implemented_properties:
+        with suppress(PropertyNotImplementedError):  # declared, and not there in some modes
+            return float(atoms.get_potential_energy(force_consistent=True, apply_constraint=apply_constraint))
+    return float(atoms.get_potential_energy(apply_constraint=apply_constraint))
 
 
 def import_named(module: str) -> ModuleType:

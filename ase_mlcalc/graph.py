@@ -194,6 +194,17 @@ def _joined(parts: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor | 
     return torch.cat([torch.full_like(n, torch.nan) if p is None else p for p, n in zip(parts, like, strict=True)])
 
 
+def within(graph: Graph, cutoff: float) -> Graph:
+    """The same structures with the edges that are shorter than a smaller cutoff, in their order."""
+    short = torch.nonzero(graph.vectors.square().sum(dim=1) < cutoff**2)[:, 0]
+    return graph._replace(
+        centers=graph.centers[short],
+        neighbors=graph.neighbors[short],
+        shifts=None if graph.shifts is None else graph.shifts[short],
+        vectors=graph.vectors.index_select(0, short),
+    )
+
+
 def isolated_atoms(species: Sequence[int], device: torch.device | str = "cpu") -> Graph:
     """One structure per species, each a single atom without edges or cell."""
     count = len(species)

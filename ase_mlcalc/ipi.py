@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ase_mlcalc.batch import Batch
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import ConfigError, MLCalcError
+from ase_mlcalc.foreign import potential_energy
 
 Array = NDArray[np.float64]
 DEFAULT_PORT = 31415
@@ -123,8 +124,10 @@ class _Evaluation:
     def __init__(self, atoms: Atoms) -> None:
         if atoms.calc is None:
             raise ConfigError("the structure has no calculator; set atoms.calc")
-        self._atoms = atoms
         self._calculator: Calculator = atoms.calc
+        self._atoms = atoms.copy()
+        self._atoms.set_constraint()  # i-PI integrates, and is told what to hold fixed
+        self._atoms.calc = self._calculator
         self._batch: Batch | None = None
         self.count = 0
         """How many structures were evaluated."""
@@ -166,7 +169,7 @@ class _Evaluation:
         atoms = self._atoms
         atoms.cell[:] = cell
         atoms.positions[:] = positions
-        energy, forces = float(atoms.get_potential_energy()), np.asarray(atoms.get_forces())
+        energy, forces = potential_energy(atoms), np.asarray(atoms.get_forces())
         stress = atoms.get_stress(voigt=False) if self._has_stress else None
         return Forces(energy, forces, self._virial(cell, stress))
 

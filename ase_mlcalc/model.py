@@ -341,10 +341,12 @@ def check_species(numbers: Sequence[int], known: Sequence[int], what: str) -> No
 def usable_device(name: str | torch.device, key: str, instead: str) -> torch.device:
     """The device of that name; raises `ConfigError` that names `key` and what to use `instead` if it is not there."""
     try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
+        probe = torch.zeros(1, device=name, dtype=torch.float64)  # energies are summed in it; not every device has it
+        probe.item()  # nor has "meta" any numbers
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{key} = {str(name)!r} cannot be used here ({reason}); use {instead}") from error
+    return probe.device
 
 
 def _described(cls: type) -> str:

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from ase_mlcalc.errors import StructureError
 from ase_mlcalc.native import pairs as native
 
+MOST_CELLS = 2**29
+"""Between an atom and the cell; differences of two such numbers, the shifts of pairs, fit into 32 bits."""
+
 
 class Pairs(NamedTuple):
     """Directed pairs (i, j, S), both directions present; ``r_ij = r_j + S @ cell - r_i``.
@@ -128,6 +131,9 @@ def _search(
     if not np.isfinite(cell).all():
         raise StructureError(f"the cell holds NaN or Inf: {cell.tolist()}")
     box, inside = _closed_box(positions, cell, pbc, cutoff)
+    cells = np.abs(inside @ np.linalg.inv(box)).max()
+    if not cells < MOST_CELLS:
+        raise StructureError(f"an atom lies {cells:.1e} cells away from the cell; wrap the atoms, or was MD unstable?")
     wide = cutoff + 1e-9  # what lies at the cutoff is in or out by its vector as `Pairs.vectors` has it
     return (native.Candidates if native.available() else _ByMatscipy)(inside, box, pbc, wide, n_centers)
 

@@ -24,11 +24,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from ase_mlcalc.errors import DataError, ModelError, StructureError
 from ase_mlcalc.graph import SMALLEST_VOLUME_A3, Graph, isolated_atoms
-from ase_mlcalc.model import Model, MoleculeConfig, in_order
+from ase_mlcalc.model import Model, MoleculeConfig, check_species, in_order
 from ase_mlcalc.properties import VOIGT, Properties, from_voigt
 from ase_mlcalc.slopes import InPieces, Slopes, atoms_at_once, gradient, is_large, species_rows
 
@@ -248,7 +249,7 @@ def edge_mechanics(graph: Graph, g_pc: Tensor) -> tuple[Tensor, Tensor]:
     at_neighbor = blank_nk.index_add(0, graph.neighbors, both_pk)
     forces = at_center[:, :3] - at_neighbor[:, :3]
     virials = from_voigt(at_center[:, 3:] + at_neighbor[:, 3:])
-    return forces, _per_volume(graph, virials)
+    return forces, per_volume(graph, virials)
 
 
 def isolated_energies(model: Model, device: torch.device | str = "cpu") -> Tensor:
@@ -269,7 +270,7 @@ def _from_direct(model: Model, raw: Properties, graph: Graph, baseline: Baseline
     if raw.forces is not None:
         return Properties(forces=raw.forces * baseline.force_scale)
     if raw.stresses is not None:
-        stresses = _per_volume(graph, raw.stresses.double() * baseline.stress_scale)
+        stresses = per_volume(graph, raw.stresses.double() * baseline.stress_scale)
         if model.includes_kinetic:
             stresses = stresses - kinetic_stresses(graph)
         return Properties(stress=_sum_over(graph, stresses), stresses=stresses)
@@ -284,7 +285,7 @@ def kinetic_stresses(graph: Graph) -> Tensor:
     if graph.velocities is None or graph.masses is None:
         return graph.positions.new_full((graph.n_atoms, 3, 3), torch.nan)
     v_nc = graph.velocities
-    return _per_volume(graph, -graph.masses[:, None, None] * v_nc[:, :, None] * v_nc[:, None, :])
+    return per_volume(graph, -graph.masses[:, None, None] * v_nc[:, :, None] * v_nc[:, None, :])
 
 
 def _require_what_it_reads(model: Model, graph: Graph) -> None:
@@ -320,7 +321,8 @@ def _sum_over(graph: Graph, values: Tensor) -> Tensor:
     return values.new_zeros(graph.n_structures, *values.shape[1:]).index_add(0, graph.system, values)
 
 
-def _per_volume(graph: Graph, virials: Tensor) -> Tensor:
+def per_volume(graph: Graph, virials: Tensor) -> Tensor:
+    """(N, 3, 3) eV/Å³ of atoms from stress times volume; NaN for atoms of structures without volume."""
     volume_b = torch.linalg.det(graph.cell).abs()
     # the division stays finite where there is no volume, so that NaN does not reach the gradients of other structures
     solid_b = volume_b > SMALLEST_VOLUME_A3
@@ -356,6 +358,8 @@ class Derived:
         self.baseline = Baseline() if baseline is None else baseline
         self.compiled = compiled
         self._isolated: Tensor | None = None
+        self._known = torch.zeros(len(chemical_symbols), dtype=torch.bool)
+        self._known[list(self.species)] = True
 
     @property
     def cutoff(self) -> float:
@@ -388,7 +392,14 @@ class Derived:
         return self.model.dtype
 
     def __call__(self, graph: Graph) -> Properties:
-        """Evaluate all structures of a graph; the results are detached."""
+        """Evaluate all structures of a graph; the results are detached.
+
+        Raises
+        ------
+        SpeciesError
+            An element that the model does not know.
+        """
+        self._refuse_unknown(graph.numbers)
         if self.compiled is not None:
             return self.compiled(graph)
         if self._isolated is None and "energies" in self.model.outputs:
@@ -400,3 +411,8 @@ class Derived:
                 slopes = InPieces(self.model, self._isolated, at_once)
                 return derive(self.model, graph, self.baseline, slopes=slopes)
         return derive(self.model, graph, self.baseline, isolated=self._isolated)
+
+    def _refuse_unknown(self, numbers: Tensor) -> None:
+        self._known = self._known.to(numbers.device)
+        if not torch.compiler.is_compiling() and not bool(self._known[numbers].all()):
+            check_species(numbers.unique().tolist(), self.species, f"the model {self.model.name!r}")

@@ -390,7 +390,7 @@ def test_other_precisions_are_refused(dtype):
         MLCalculator(model(), dtype=dtype)
 
 
-@pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
+@pytest.mark.parametrize("device", ["nowhere", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_refused(device):
     with pytest.raises(ConfigError, match=f"device = '{device}' cannot be used here"):
         MLCalculator(model(), device=device)
@@ -399,6 +399,21 @@ def test_a_device_that_is_not_there_is_refused(device):
 def test_unknown_stress_definition_is_refused():
     with pytest.raises(ConfigError, match=r"one of edge, .*got 'virial'"):
         MLCalculator(model(), stress_definition="virial")
+
+
+def test_results_from_elsewhere_have_the_stresses_of_the_chosen_definition():
+    atoms, other = crystal(), crystal()
+    other.positions += 0.01 * np.random.default_rng(1).standard_normal(other.positions.shape)
+    own = MLCalculator(model(), stress_definition="site")
+    properties = own.potential(from_atoms(other, own.potential.cutoff))
+    own.get_stresses(atoms)
+    evaluations = own.evaluations
+    own.hold(other, properties)
+    assert np.array_equal(own.get_forces(other), properties.forces.numpy())
+    held = own.get_stresses(other)
+    assert own.evaluations == evaluations
+    np.testing.assert_allclose(held, MLCalculator(model(), stress_definition="site").get_stresses(other), rtol=1e-10)
+    assert not np.allclose(held, MLCalculator(model()).get_stresses(other), rtol=1e-3)
 
 
 def test_missing_checkpoint_is_refused(tmp_path):

@@ -115,7 +115,7 @@ def test_train_writes_stable_names_and_takes_overrides(trained):
     assert {"model.safetensors", "log.csv", "config.toml"} <= {path.name for path in (trained / "run").iterdir()}
 
 
-def test_evaluate(trained, tmp_path, capsys):
+def test_evaluate(trained, tmp_path, capsys, monkeypatch):
     model, data = trained / "run" / "model.safetensors", trained / "data.extxyz"
     assert main(["evaluate", str(model), str(data), "--out", str(tmp_path / "out"), "--predictions"]) == 0
     shown = capsys.readouterr().out
@@ -127,8 +127,9 @@ def test_evaluate(trained, tmp_path, capsys):
     frames = ase.io.read(tmp_path / "out" / "predictions.extxyz", ":")
     assert len(frames) == 12
     assert "REF_forces" in frames[0].arrays
-    assert main(["evaluate", str(model), str(data), "--out", str(tmp_path / "two"), "--index", ":2"]) == 0
-    assert json.loads((tmp_path / "two" / "metrics.json").read_text())["n_structures"] == 2
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", str(model), str(data), "--index", ":2"]) == 0
+    assert json.loads((tmp_path / "data-errors" / "metrics.json").read_text())["n_structures"] == 2
 
 
 def test_evaluate_has_null_for_stress_that_is_not_there(trained, tmp_path):
@@ -240,6 +241,8 @@ def test_check_takes_a_folder_of_training(trained, capsys):
     assert "sum rules" in shown[0]
     assert shown[0] == shown[1]
     assert "no checkpoint at" in fails(capsys, "check", trained, *words)
+    ase.io.write(trained / "iron.extxyz", Atoms("Fe"))
+    assert "does not know Fe" in fails(capsys, "check", trained / "run", trained / "iron.extxyz")
 
 
 def test_check_data(trained, tmp_path, capsys):
@@ -309,7 +312,7 @@ MISTAKES = [
     (["trian"], 2, ["No such command 'trian'", "--help"]),
     (["train"], 2, ["Missing argument", "train --help"]),
     (["train", "x", "--fast"], 2, ["--fast"]),
-    (["evaluate", "m", "d"], 2, ["--out"]),
+    (["evaluate", "m"], 2, ["DATA"]),
     (["train", "absent.toml"], 1, ["no configuration file at absent.toml", "template"]),
     (["train", "{folder}/train.toml", "--set", "model.featurs=3"], 1, ["featurs", "did you mean 'features'"]),
     (["train", "{folder}/train.toml", "--set", "trian.max_epochs=3"], 1, ["trian", "did you mean 'train'"]),
@@ -371,12 +374,13 @@ def test_debug_shows_where(capsys):
         assert error.splitlines()[-1].startswith("ase-mlcalc: ")
 
 
-def test_a_full_disk_without_the_name_of_a_file(monkeypatch, capsys):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_without_the_name_of_a_file(monkeypatch, capsys, number):
     def full(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("ase_mlcalc.report.write_report", full)
-    assert "No space left on device: free some" in fails(capsys, "report", "anywhere")
+    assert f"{os.strerror(number)}: free some" in fails(capsys, "report", ".")
 
 
 def test_what_nobody_thought_of_is_one_line_too(monkeypatch, capsys):
@@ -384,7 +388,7 @@ def test_what_nobody_thought_of_is_one_line_too(monkeypatch, capsys):
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr("ase_mlcalc.report.write_report", broken)
-    assert "unexpected RuntimeError: first second (run again with --debug" in fails(capsys, "report", "x")
+    assert "unexpected RuntimeError: first second (run again with --debug" in fails(capsys, "report", ".")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -12,10 +12,14 @@ from torch import nn
 
 from ase_mlcalc import model as model_module
 from ase_mlcalc import potential as potential_module
-from ase_mlcalc.model import Model, ModelConfig, SpeciesIndex, registered
+from ase_mlcalc.model import Model, ModelConfig, SpeciesIndex, lookup, registered
 from ase_mlcalc.nn.radial import GaussianBasis, envelope
 from ase_mlcalc.properties import Properties
-from ase_mlcalc.testing import CheckFailure, check_calculator, check_model, temporary_models
+from ase_mlcalc.testing import CheckFailure, check_calculator, check_model, structures, temporary_models
+from ase_mlcalc.testing.model_checks import atomic_stress
+from ase_mlcalc.testing.models import applicable_checks
+from ase_mlcalc.testing.outcome import Judge
+from ase_mlcalc.testing.subject import ModelSubject
 
 
 class ToyConfig(ModelConfig):
@@ -94,6 +98,32 @@ def test_sound_model_passes():
         "energy_conservation",
     }
     assert all(result.reason for result in results if result.outcome == "skipped")
+
+
+DEPTHS = {
+    "stress_equivariant": ("n_interactions", 0, 1),
+    "stress_gat": ("n_blocks", 1, 2),
+    "stress_pointcloud": ("n_layers", 1, 2),
+    "tensor_field": ("layers", (8,), (8, 8)),
+}
+
+
+@pytest.mark.parametrize("name", DEPTHS)
+def test_depth_is_checked_whatever_is_given_to_atoms(name):
+    model_class = lookup(name)
+    key, *values = DEPTHS[name]
+    for value in values:
+        config = model_class.Config.model_validate({"species": structures.SPECIES, key: value})
+        assert any(check.name == "depth" for check in applicable_checks(model_class, config))
+        subject = ModelSubject(model_class, config)
+        atomic_stress.check_depth(subject, Judge("depth"))
+        model = subject.model()
+        subject.model = lambda model=model: model
+        right = model.depth
+        for wrong in (right - 1, right + 1):
+            model.depth = wrong
+            with pytest.raises(CheckFailure, match="that its first atom feels"):
+                atomic_stress.check_depth(subject, Judge("depth"))
 
 
 # ----- models ---------------------------------------------------------------------------------------------------------
@@ -273,7 +303,7 @@ def half_of_the_virial(graph, g_pc):
     forces, _ = sound_mechanics(graph, g_pc)
     w_pab = 0.5 * graph.vectors.detach()[:, :, None] * g_pc[:, None, :]
     virials = 0.5 * (w_pab + w_pab.mT).new_zeros(graph.n_atoms, 3, 3).index_add(0, graph.centers, w_pab + w_pab.mT)
-    return forces, potential_module._per_volume(graph, virials)
+    return forces, potential_module.per_volume(graph, virials)
 
 
 def virial_instead_of_stress(graph, g_pc):
@@ -474,8 +504,58 @@ class Exposed(AseLennardJones):
         return self.results[name]
 
 
-@pytest.mark.parametrize(("calculator", "expected"), [(Stale, "not_stale"), (Exposed, "cached"), (Forgetful, "cached")])
+class ForcesForEver(AseLennardJones):
+    """Has forces only, and those of the first structure."""
+
+    implemented_properties = ["forces"]  # noqa: RUF012
+
+    def calculate(self, atoms=None, properties=None, system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        self.kept = getattr(self, "kept", self.results["forces"])
+        self.results = {"forces": self.kept.copy()}
+
+
+class CellForEver(AseLennardJones):
+    """Puts atoms into the first cell that it saw."""
+
+    def calculate(self, atoms=None, properties=None, system_changes=()):
+        self.cell = getattr(self, "cell", atoms.cell.copy())
+        inside = atoms.copy()
+        inside.cell = self.cell if atoms.pbc.any() else atoms.cell
+        super().calculate(inside, properties, system_changes)
+        self.atoms = atoms.copy()
+
+
+class StressForEver(AseLennardJones):
+    """Looks for atoms that moved, and gives the first stress after the cell has changed."""
+
+    def calculate(self, atoms=None, properties=None, system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        if "cell" in system_changes and "positions" in system_changes and "stress" in self.results:
+            self.kept = getattr(self, "kept", self.results["stress"])
+            self.results["stress"] = self.kept.copy()
+
+
+@pytest.mark.parametrize(
+    ("calculator", "expected"),
+    [
+        (Stale, "not_stale"),
+        (ForcesForEver, "not_stale"),
+        (CellForEver, "not_stale"),
+        (StressForEver, "not_stale"),
+        (Exposed, "cached"),
+        (Forgetful, "cached"),
+    ],
+)
 def test_calculator_with_broken_cache_is_caught(calculator, expected):
     with pytest.raises(CheckFailure) as failure:
         check_calculator(calculator(epsilon=0.1, sigma=3.0, smooth=True), ARGON)
     assert failure.value.name == expected, str(failure.value)
+
+
+def test_numbers_that_are_not_finite_are_never_close():
+    judge = Judge("numbers")
+    judge.close("NaN in the same place", [1.0, np.nan], [1.0, np.nan], 1e-9)
+    for got, expected in (([1.0, np.inf], [2.0, np.inf]), ([1.0], [np.inf]), ([-np.inf], [1.0]), ([np.nan], [1.0])):
+        with pytest.raises(CheckFailure, match="numbers: energies"):
+            judge.close("energies", got, expected, 1e-9)

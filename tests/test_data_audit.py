@@ -177,6 +177,15 @@ def test_signs_in_a_liquid_in_one_box(water, factors, found):
         assert text in message
 
 
+def test_atomic_units_in_a_liquid_in_one_box(water):
+    """Bonds of light elements are known in stiffness; what energies vary by is known to an order of magnitude."""
+    hartree, per_bohr = 1 / units.Hartree, units.Bohr / units.Hartree
+    assert_found(scaled(water, energy=hartree), "warning", "are they in hartree")
+    for factor, unit in ((per_bohr, "hartree/bohr"), (hartree, "hartree/Å"), (23.06, "kcal/mol/Å")):
+        assert_found(scaled(water, energy=hartree, forces=factor), "error", unit)
+    assert not [text for text in messages(water) if "hartree" in text or "stretched" in text]
+
+
 def test_what_cannot_be_told_is_said(good):
     one = good[:1]
     assert not messages(one, "error")
@@ -310,8 +319,20 @@ def test_undetermined_reference_energies():
 def test_isolated_atoms_of_another_level(good):
     atom = Frame(Atoms("Cu"), Properties(energy=torch.tensor([-45000.0]).double()), "", "atom")
     assert_found([*good, atom], "error", "these isolated atoms are of another level")
+    light = atom._replace(labels=Properties(energy=torch.tensor([25.0]).double()))
+    for count in (1, 80):  # they are their own reference, and hide nothing by their number
+        assert_found([*good, *[light] * count], "error", "these isolated atoms are of another level")
     bound = atom._replace(labels=Properties(energy=torch.tensor([3.5]).double()))
     assert messages([*good, bound]) == []
+
+
+def test_isolated_atoms_do_not_narrow_the_spread(good):
+    atom = Frame(Atoms("Cu"), Properties(energy=torch.tensor([3.5]).double()), "", "atom")
+    wide = [
+        frame._replace(labels=Properties(energy=torch.tensor([-100.0 * k]).double())) for k, frame in enumerate(good)
+    ]
+    for count in (0, 1, 80):
+        assert_found([*wide, *[atom] * count], "warning", "energies spread by")
 
 
 def test_mixed_levels_of_theory(good):

@@ -136,6 +136,17 @@ def test_embedding_goes_on_as_a_straight_line():
     assert abs(energies[0] - energies[1]) > 0.1
 
 
+def test_densities_below_zero_belong_to_the_first_interval():
+    """Tables of files may oscillate about zero near their ends."""
+    model = EmbeddedAtom(EmbeddedAtomConfig())
+    spacing = model.config.density_spacing
+    rho = torch.tensor([-0.5, -1.5, 0.5]).double() * spacing
+    c = model.embedding[0, 0]
+    expected = [c[0] + u * (c[1] + u * (c[2] + u * c[3])) for u in (-0.5, -1.5, 0.5)]
+    found = model._embedding_energy(torch.zeros(3, dtype=torch.int64), rho)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def density_of(atoms):
     """The density at the first atom of bulk copper."""
     unbound = COPPER._replace(A=0.0)

@@ -17,6 +17,7 @@ import pytest
 from ase.build import bulk
 from label_calculators import structures
 
+from ase_mlcalc.active.rounds import Round
 from ase_mlcalc.campaigns import trainings
 from ase_mlcalc.campaigns.config import CampaignTable
 from ase_mlcalc.cli import main
@@ -26,6 +27,7 @@ from ase_mlcalc.labelling import label
 from ase_mlcalc.sampling import SampleJob, sample
 from ase_mlcalc.study import StudyJob, run_study
 from ase_mlcalc.study.identity import identity
+from ase_mlcalc.training import members
 from ase_mlcalc.workers import Executor, Task, exchange, jobs, work_on
 from ase_mlcalc.workers.exchange import Exchange
 from ase_mlcalc.workers.job import Order, do_task
@@ -369,6 +371,11 @@ def study(folder, executor=None):
     return StudyJob.model_validate(raw if executor is None else {**raw, "executor": executor})
 
 
+def sampling(executor=None):
+    raw = {"sample": {"structures": ["copper.extxyz"]}, "forces": {"calculator": "ase.calculators.emt:EMT"}}
+    return SampleJob.model_validate(raw if executor is None else {**raw, "executor": executor})
+
+
 @pytest.mark.slow
 def test_a_study_is_the_same_wherever_it_runs(tmp_path):
     ase.io.write(tmp_path / "copper.extxyz", bulk("Cu", cubic=True))
@@ -422,22 +429,59 @@ def test_campaigns_are_handed_to_the_executor(tmp_path, monkeypatch):
 
     def work_on(*_, executor, **__):
         given.append(executor)
-        return iter(())
+        yield from ()
 
     for module in ("campaigns.trainings", "sampling.run", "study.run"):
         monkeypatch.setattr(f"ase_mlcalc.{module}.work_on", work_on)
-    list(trainings.make([], 0, CampaignTable(), tmp_path, None, executor=THREADS, shown=False))
-    raw = {
-        "sample": {"structures": ["copper.extxyz"]},
-        "forces": {"calculator": "ase.calculators.emt:EMT"},
-        "executor": {"name": "SlurmJobExecutor", "resources": {"threads_per_core": 2}},
-    }
-    job = SampleJob.model_validate(raw)
+    trainings.make([], 0, CampaignTable(), tmp_path, None, executor=THREADS, shown=False)
     with pytest.raises(MLCalcError, match="no run came to its end"):
-        sample(job, progress=False)
+        sample(sampling({"name": "SlurmJobExecutor", "resources": {"threads_per_core": 2}}), progress=False)
     run_study(study(tmp_path, {"name": "FluxJobExecutor"}), progress=False)
     assert [executor.name for executor in given] == [THREADS.name, "SlurmJobExecutor", "FluxJobExecutor"]
     assert given[1].resources == {"threads_per_core": 2}
+
+
+class _Interrupting:
+    """What an interrupt makes of a task that is over."""
+
+    def __getattr__(self, name):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["active.rounds", "campaigns.trainings", "labelling.run", "sampling.run", "study.run", "training.members"],
+)
+def test_no_task_goes_on_after_an_error(tmp_path, monkeypatch, module):
+    """Tasks have stopped before the error reaches anyone who keeps it, and with it what raised it."""
+    monkeypatch.chdir(tmp_path)
+    ase.io.write("copper.extxyz", bulk("Cu", cubic=True))
+    none = types.SimpleNamespace
+    learn = none(output=tmp_path, n_workers=1, threads=1)
+    learning = Round(none(learn=learn, executor=None), none(species=(29,)), [], "", None, print, progress=False)
+    springs = {"calculator": "label_calculators:Springs", "out": tmp_path / "out.extxyz"}
+    begin = {
+        "active.rounds": lambda: learning._assess([]),
+        "campaigns.trainings": lambda: trainings.make(
+            [], 0, CampaignTable(), tmp_path, None, executor=None, shown=False
+        ),
+        "labelling.run": lambda: label(structures(1), **springs, workers=1, progress=False),
+        "sampling.run": lambda: sample(sampling(), progress=False),
+        "study.run": lambda: run_study(study(tmp_path), progress=False),
+        "training.members": lambda: members._train_at_once(tmp_path, [], 2, none(say=print)),
+    }
+    stopped = []
+
+    def work_on(*_, **__):
+        try:
+            yield _Interrupting()
+        finally:
+            stopped.append(module)
+
+    monkeypatch.setattr(f"ase_mlcalc.{module}.work_on", work_on)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        begin[module]()
+    assert stopped == [module], kept
 
 
 # ----- executorlib itself -----

@@ -18,6 +18,7 @@ from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
 from ase.calculators.socketio import actualunixsocketname
+from ase.constraints import FixAtoms
 from typer.testing import CliRunner
 
 from ase_mlcalc import Baseline, Derived, MLCalculator, checkpoint, ipi
@@ -285,6 +286,21 @@ def test_virials_are_those_of_the_stress_one_by_one_and_in_a_batch():
         assert one.energy == pytest.approx(other.energy, abs=1e-12)
         np.testing.assert_allclose(one.forces, other.forces, atol=1e-12)
         np.testing.assert_allclose(one.virial, other.virial, atol=1e-12)
+    atoms.set_cell(cells[1])
+    atoms.positions = positions[1]
     expected = -atoms.get_volume() * atoms.get_stress(voigt=False)
     np.testing.assert_allclose(alone[1].virial, expected, atol=1e-12)
     assert np.abs(expected).max() > 0.01
+
+
+@pytest.mark.parametrize("beads", [1, 2])
+def test_forces_are_those_without_constraints(beads):
+    """i-PI holds atoms fixed itself, and its thermostats and estimators need the forces on them."""
+    free, held = argon(), argon()
+    held.set_constraint(FixAtoms([0, 1]))
+    held.calc = free.calc = MLCalculator(argon_potential())
+    found = ipi._Evaluation(held)(np.array([held.cell.array] * beads), np.array([held.positions] * beads))
+    for one in found:
+        np.testing.assert_allclose(one.forces, free.get_forces(), atol=1e-12)
+    assert np.abs(free.get_forces()[:2]).max() > 1e-3
+    assert held.constraints  # the structure of the user is left alone

@@ -253,11 +253,23 @@ def test_what_a_calculator_could_see_tells_structures_apart():
 def test_another_calculation_is_refused(tmp_path, change, message):
     out = tmp_path / "out.extxyz"
     (tmp_path / "out.labelling").mkdir()
-    claim(label_job(SPRINGS, out, {}, None, None))
+    assert claim(label_job(SPRINGS, out, {}, None, None), has_results=False)
+    with Journal(tmp_path / "out.labelling" / "journal.jsonl") as journal:
+        journal.add(Entry("of a structure", results={"energy": 1.0}))
     with pytest.raises(ConfigError, match=message) as error:
         labelled(structures(1), out, **change)
     assert "choose another output" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_labelling_without_results_makes_room_for_another(tmp_path):
+    """All failed, as with a misspelt method: the next command has other arguments and the same output."""
+    out = tmp_path / "out.extxyz"
+    assert labelled(structures(2), out, arguments={"fails": [0, 1]}).n_failed == 2
+    again = labelled(structures(2), out, arguments={"spring": 2.0})
+    assert (again.n_labelled, again.n_failed) == (2, 0)
+    with pytest.raises(ConfigError, match="another calculation"):
+        labelled(structures(2), out)
 
 
 def test_files_of_others_are_safe(tmp_path):
@@ -315,6 +327,20 @@ def test_a_damaged_line_counts_as_never_written(tmp_path):
         assert [key for key in "abc" if key in journal] == ["a", "c"]
         assert journal.n_damaged == 1
         assert journal.results("c") == {"energy": 1.0}
+
+
+def test_who_goes_on_is_told_what_was_lost(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ase.io.write("in.extxyz", structures(2))
+    words = ["label", "in.extxyz", "--calculator", SPRINGS, "--out", "out.extxyz", "--workers", "1"]
+    assert main(words) == 0
+    journal = Path("out.labelling/journal.jsonl")
+    journal.write_bytes(b"\0" * 20 + b"\n" + journal.read_bytes().splitlines(keepends=True)[1])
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "1 lines of the journal could not be read" in capsys.readouterr().out
+    assert "1 lines of journal.jsonl cannot be read" in Path("out.labelling/label.log").read_text(encoding="utf-8")
+    assert numbers("out.extxyz") == [0, 1]
 
 
 def wait_for(condition, seconds=60.0):
@@ -396,6 +422,7 @@ def test_command_line(tmp_path, capsys, monkeypatch):
         "spring": 2,
         "fails": [2],
     }
+    assert "journal" not in printed
     assert main([*words[:-2], "--level", "hard"]) == 1
     assert "level (was 'soft springs', now 'hard')" in capsys.readouterr().err
 

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +20,23 @@ from ase.io import ulm
 
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import ConfigError, DataError, MLCalcError
-from ase_mlcalc.md import MDConfig, Outcome, clear_run, read_results, read_thermo, read_trajectory, run_md
+from ase_mlcalc.files import exclusive
+from ase_mlcalc.md import (
+    MDConfig,
+    Outcome,
+    clear_run,
+    evidence,
+    read_results,
+    read_thermo,
+    read_trajectory,
+    run_md,
+)
+from ase_mlcalc.md import run as md_run
 from ase_mlcalc.md.ensembles import integrator
+from ase_mlcalc.md.monitors import MonitorsConfig, Setting, Snapshot
+from ase_mlcalc.md.monitors.fragments import Fragments
 from ase_mlcalc.md.restart import checkpoint_path, load_checkpoint
+from ase_mlcalc.md.thermo import COLUMNS, ThermoFile
 from ase_mlcalc.model import lookup
 
 INTEGRATORS = {
@@ -176,7 +192,7 @@ def test_what_cannot_go_on_is_refused(tmp_path):
     with pytest.raises(DataError, match="at the checkpoint"):
         run_md(argon(), settings, tmp_path, progress=False)
     clear_run(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_ctrl_c_and_on(tmp_path):
@@ -222,26 +238,49 @@ def test_ctrl_c_in_the_midst_of_writing_waits_for_its_end(tmp_path, monkeypatch,
     assert record(tmp_path / "cut") == record(tmp_path / "whole")
 
 
-def test_a_full_disk_stops_cleanly_and_the_run_goes_on(tmp_path, monkeypatch):
+NO_SPACE = OSError(28, "No space left on device")
+
+
+def fail_at(monkeypatch, owner, method, n, error=NO_SPACE):
+    """Let the n-th call of a method fail."""
+    calls, works = [], getattr(owner, method)
+
+    def fails(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == n:
+            raise error
+        return works(*args, **kwargs)
+
+    monkeypatch.setattr(owner, method, fails)
+
+
+@pytest.mark.parametrize(("owner", "method", "n", "error"), [
+    (ThermoFile, "write", 25, NO_SPACE),
+    (Path, "write_bytes", 3, NO_SPACE),
+    (ulm.Writer, "fill", 21, OSError("96 requested and 0 written")),
+    (Path, "write_text", 2, NO_SPACE),
+], ids=["thermo", "checkpoint", "trajectory by numpy", "result"])  # fmt: skip
+def test_a_full_disk_stops_cleanly_and_the_run_goes_on(tmp_path, monkeypatch, owner, method, n, error):
     settings = config("langevin")
     run_md(argon(), settings, tmp_path / "whole", progress=False)
-    from ase_mlcalc.md import recorder
-
-    written, write = [], recorder.ThermoFile.write
-
-    def full(self, row):
-        written.append(row)
-        if len(written) == 25:
-            raise OSError(28, "No space left on device")
-        write(self, row)
-
-    monkeypatch.setattr(recorder.ThermoFile, "write", full)
+    fail_at(monkeypatch, owner, method, n, error)
     with pytest.raises(MLCalcError, match="disk is full"):
         run_md(argon(), settings, tmp_path / "cut", progress=False)
-    assert read_results(tmp_path / "cut")[0].outcome is Outcome.DISK_FULL
+    (stopped,) = read_results(tmp_path / "cut")
+    assert stopped.outcome is Outcome.DISK_FULL
+    assert stopped.steps_done > 20
     monkeypatch.undo()
     run_md(argon(), settings, tmp_path / "cut", progress=False)
     assert record(tmp_path / "cut") == record(tmp_path / "whole")
+
+
+def test_how_a_run_failed_is_told_though_its_last_structures_cannot_be_written(tmp_path, monkeypatch):
+    fail_at(monkeypatch, evidence, "write", 1)
+    ended = run_md(argon(), config("langevin", max_temperature_K=43.0), tmp_path, progress=False)
+    assert ended.outcome is Outcome.EXPLODED
+    assert re.search(r"[\d.]+ K at step \d+; cannot write .*md-failure\.extxyz: No space left", ended.detail)
+    assert read_results(tmp_path) == [ended]
+    assert not list(tmp_path.glob("md-failure*"))
 
 
 @pytest.mark.parametrize("name", sorted(INTEGRATORS.keys() - {"ramp"}))
@@ -318,9 +357,88 @@ def atoms_at_the_end_of(folder, stage):
     return atoms
 
 
-def test_two_processes_do_not_write_to_one_folder(tmp_path):
-    from ase_mlcalc.files import exclusive
+def test_a_stage_waits_for_the_end_of_those_before_it(tmp_path):
+    whole = argon()
+    run_md(whole, config("langevin"), tmp_path / "whole", progress=False)
+    run_and_kill(tmp_path / "cut", config("langevin"), 47)
+    before = record_files(tmp_path / "cut")
+    second = config("verlet", initial_velocities="keep", time_ps=0.02)
+    with pytest.raises(ConfigError, match="'md' that is RUNNING and not at its end, so that 'second' cannot run there"):
+        run_md(moving_argon(), second, tmp_path / "cut", name="second", progress=False)
+    assert record_files(tmp_path / "cut") == before
+    atoms = argon()
+    run_md(atoms, config("langevin"), tmp_path / "cut", progress=False)
+    assert record(tmp_path / "cut") == record(tmp_path / "whole")
+    assert run_md(atoms, second, tmp_path / "cut", name="second", progress=False).completed
 
+
+@pytest.mark.parametrize("name", ["md", "stage"])  # the header begins with this word
+def test_a_stage_that_lost_its_checkpoint_begins_anew_without_its_rows(tmp_path, name):
+    for folder in (tmp_path / "whole", tmp_path / "cut"):
+        first = run_md(argon(), config("langevin", time_ps=0.04), folder, name="first", progress=False)
+    keep = config("verlet", initial_velocities="keep")
+    run_md(atoms_at_the_end_of(tmp_path / "whole", first), keep, tmp_path / "whole", name=name, progress=False)
+    atoms = atoms_at_the_end_of(tmp_path / "cut", first)
+    calculate, calls = atoms.calc.calculate, []
+
+    def impatient(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+        calculate(*args, **kwargs)
+
+    atoms.calc.calculate = impatient
+    with pytest.raises(KeyboardInterrupt):
+        run_md(atoms, keep, tmp_path / "cut", name=name, progress=False)
+    assert len(read_thermo(tmp_path / "cut" / "thermo.csv")[name]["step"]) > 5
+    checkpoint_path(tmp_path / "cut", name).unlink()
+    run_md(atoms_at_the_end_of(tmp_path / "cut", first), keep, tmp_path / "cut", name=name, progress=False)
+    thermo = (tmp_path / "whole" / "thermo.csv").read_bytes()
+    assert (tmp_path / "cut" / "thermo.csv").read_bytes() == thermo
+
+
+def test_half_a_header_of_a_full_disk_is_written_anew(tmp_path):
+    (tmp_path / "thermo.csv").write_text("stage,st")
+    run_md(argon(), config("verlet", time_ps=0.02), tmp_path, progress=False)
+    assert (tmp_path / "thermo.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+
+
+@pytest.mark.parametrize("during", ["check_start", "make_folder"])  # make_folder: just before the lock
+def test_a_run_that_another_process_ended_in_the_meantime_is_not_made_again(tmp_path, monkeypatch, during):
+    settings = config("bussi")
+    run_and_kill(tmp_path, settings, 47)
+    does, ended = getattr(md_run, during), []
+
+    def slow(*args):
+        does(*args)
+        if not ended:
+            ended.append(None)
+            ended[0] = run_md(argon(), settings, tmp_path, progress=False), record_files(tmp_path)
+
+    monkeypatch.setattr(md_run, during, slow)
+    atoms = argon()
+    result = run_md(atoms, settings, tmp_path, progress=False)
+    assert (result, record_files(tmp_path)) == ended[0]
+    *_, last = read_trajectory(tmp_path / "md.traj")
+    assert np.array_equal(atoms.positions, last.positions)
+
+
+def test_what_a_monitor_waits_to_report_is_known_after_a_restart():
+    methane = molecule("CH4")
+    watching, restored = (Fragments(MonitorsConfig().fragments, Setting(methane)) for _ in range(2))
+    broken = methane.copy()
+    broken.positions[1] *= 3.2
+    assert watching.look(Snapshot(broken, number=1, step=2, time_ps=0.001)) is None, "it has to last"
+    restored.restore(watching.state())
+    assert watching.pending() is not None
+    assert restored.pending() == watching.pending()
+    restored.look(Snapshot(methane, number=2, step=4, time_ps=0.002))
+    assert restored.pending() is None
+    watching.restore(restored.state())
+    assert watching.pending() is None
+
+
+def test_two_processes_do_not_write_to_one_folder(tmp_path):
     with exclusive(tmp_path), pytest.raises(ConfigError, match="another process"):
         run_md(argon(), config("verlet"), tmp_path, progress=False)
 

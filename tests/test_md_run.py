@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import bulk, molecule
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.io import write
@@ -17,6 +17,7 @@ from ase.md.verlet import VelocityVerlet
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.config import read_toml, template, validate
 from ase_mlcalc.errors import ConfigError, DataError, ModelError, NumericalError, StructureError
+from ase_mlcalc.files import exclusive
 from ase_mlcalc.md import (
     MDConfig,
     MDJob,
@@ -30,7 +31,7 @@ from ase_mlcalc.md import (
 )
 from ase_mlcalc.md.frames import last_frame
 from ase_mlcalc.md.result import save_result
-from ase_mlcalc.md.velocities import degrees_of_freedom, draw_momenta, remove_rigid_motion
+from ase_mlcalc.md.velocities import degrees_of_freedom, draw_momenta, draw_momenta_at_rest, remove_rigid_motion
 from ase_mlcalc.model import lookup
 
 
@@ -154,14 +155,19 @@ def test_frames_say_how_the_stress_is_split(tmp_path):
     assert set(named) == {"site"}
 
 
-def test_frames_do_not_inherit_a_definition(tmp_path):
+def test_frames_do_not_inherit_what_belongs_to_the_start(tmp_path):
+    """Labels, their definition and level, and the conditions that the start was sampled at."""
     atoms = argon()
-    atoms.info["stress_definition"] = "that of the labels"
+    atoms.info |= {"stress_definition": "that of the labels", "level_of_theory": "GFN1-xTB", "temperature_K": 500.0}
+    atoms.info |= {"REF_energy": 1.0, "name": "kept"}
+    atoms.set_array("REF_forces", np.zeros((len(atoms), 3)))
     atoms.calc = LennardJones(sigma=3.4, epsilon=0.0104, rc=6.0)
     run_md(atoms, NVE.model_copy(update={"time_ps": 0.02, "stresses_every_fs": 10}), tmp_path, progress=False)
     for frame in read_trajectory(tmp_path / "md.traj"):
         expected = "that of LennardJones" if "stresses" in frame.calc.results else None
         assert frame.info.get("stress_definition") == expected
+        assert frame.info.keys() - {"stress_definition"} == {"name", "step", "time_ps"}
+        assert "REF_forces" not in frame.arrays
 
 
 def test_last_frame_is_the_exact_final_state(tmp_path):
@@ -185,8 +191,15 @@ def test_temperature_counts_the_degrees_of_freedom_of_the_ensemble(tmp_path, ens
 
 @pytest.mark.parametrize(
     ("atoms", "expected"),
-    [(molecule("H2O"), 3), (molecule("CO2"), 4), (Atoms("Ar"), 0), (bulk("Cu", cubic=True), 9)],
-    ids=["bent", "linear", "atom", "crystal"],
+    [
+        (molecule("H2O"), 3),
+        (molecule("CO2"), 3),
+        (molecule("C2H2"), 6),
+        (molecule("N2"), 1),
+        (Atoms("Ar"), 0),
+        (bulk("Cu", cubic=True), 9),
+    ],
+    ids=["bent", "linear", "linear of four", "two", "atom", "crystal"],
 )
 def test_drawn_momenta_have_no_rigid_motion_and_the_right_temperature(atoms, expected):
     rng = np.random.default_rng(1)
@@ -194,14 +207,30 @@ def test_drawn_momenta_have_no_rigid_motion_and_the_right_temperature(atoms, exp
     assert n_degrees == expected
     kinetic = []
     for _ in range(2000):
-        draw_momenta(atoms, 300, rng)
-        remove_rigid_motion(atoms)
+        draw_momenta_at_rest(atoms, 300, rng)
         kinetic.append(atoms.get_kinetic_energy())
     assert np.abs(atoms.get_momenta().sum(axis=0)).max() < 1e-10
     if not atoms.pbc.any():
         assert np.abs(atoms.get_angular_momentum()).max() < 1e-10
     per_degree = 0.5 * units.kB * 300
     assert np.mean(kinetic) == pytest.approx(n_degrees * per_degree, rel=0.06, abs=1e-12)
+
+
+def test_molecule_that_begins_in_a_line_has_the_degrees_of_freedom_of_a_bent_one(tmp_path):
+    """At rest CO2 bends in one plane for good, which leaves three momenta of the four that it has in a line."""
+    atoms = molecule("CO2")
+    atoms.calc = Spring(5.0)
+    result = run_md(atoms, MDConfig(ensemble="nve", temperature_K=300, time_ps=0.02), tmp_path, progress=False)
+    assert result.degrees_of_freedom == 3
+    arms = atoms.positions - atoms.get_center_of_mass()
+    assert np.linalg.svd(arms, compute_uv=False)[1] > 1e-3, "has not bent"
+    rng = np.random.default_rng(1)
+    kinetic = []
+    for _ in range(2000):
+        draw_momenta(atoms, 300, rng)
+        remove_rigid_motion(atoms)
+        kinetic.append(atoms.get_kinetic_energy())
+    assert 2 * np.mean(kinetic) / (units.kB * 300) == pytest.approx(3, rel=0.06)
 
 
 def test_langevin_reaches_its_temperature_with_all_momenta(tmp_path):
@@ -334,6 +363,21 @@ def test_explosion_and_refusal_have_their_own_words(tmp_path):
     assert "atoms 0 and 1" in result.message
 
 
+def test_errors_of_foreign_calculators_are_outcomes(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = Spring(break_at=5, how=CalculationFailed("SCF not\nconverged"))
+    result = run_md(atoms, MDConfig(time_ps=1), tmp_path, name="scf", progress=False)
+    assert result.outcome is Outcome.CALCULATION_FAILED
+    assert "CalculationFailed at step" in result.detail
+    assert result.detail.endswith("SCF not converged")
+    assert (tmp_path / "scf-failure.extxyz").exists()
+    for how in (OSError("no such program"), MemoryError()):  # nothing that the structure is to blame for
+        atoms = bulk("Cu", cubic=True)
+        atoms.calc = Spring(break_at=5, how=how)
+        with pytest.raises(type(how)):
+            run_md(atoms, MDConfig(time_ps=1), tmp_path / type(how).__name__, progress=False)
+
+
 def test_ctrl_c_leaves_a_result(tmp_path):
     class Impatient(Spring):
         def calculate(self, *args, **kwargs):
@@ -407,7 +451,7 @@ def test_an_earlier_stage_is_not_overwritten(tmp_path):
     with pytest.raises(ConfigError, match=r"calculator\.class"):
         run_md(other, MDConfig(time_ps=0.005), tmp_path, progress=False)
     clear_run(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "notes.txt"]
     assert run_md(copper(), MDConfig(time_ps=0.005), tmp_path, progress=False).completed
 
 
@@ -476,6 +520,45 @@ def test_job_runs_its_stages(tmp_path):
         run_job(longer, progress=False)
     again = job.model_copy(update={"job": job.job.model_copy(update={"overwrite": True})})
     assert all(result.completed for result in run_job(again, progress=False))
+
+
+def copper_job(folder, *ensembles, **files):
+    write(folder / "start.xyz", bulk("Cu", cubic=True))
+    raw = FILES | {"structure": str(folder / "start.xyz"), "output": str(folder / "run")} | files
+    stages = [{"ensemble": ensemble, "time_ps": 0.005} for ensemble in ensembles]
+    return validate(MDJob, {"job": raw, "md": stages}, "job.toml")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_job_at_work_is_not_overwritten(tmp_path):
+    run_job(copper_job(tmp_path, "nvt"), progress=False)
+    before = contents(tmp_path / "run")
+    over = copper_job(tmp_path, "nvt", overwrite=True)
+    with exclusive(tmp_path / "run"), pytest.raises(ConfigError, match="another process is at work"):
+        run_job(over, progress=False)
+    assert contents(tmp_path / "run") == before
+    lock = (tmp_path / "run" / ".lock").stat().st_ino
+    assert run_job(over, progress=False)[0].completed
+    assert (tmp_path / "run" / ".lock").stat().st_ino == lock
+
+
+def test_another_job_in_the_same_folder_is_refused(tmp_path):
+    (nvt,) = run_job(copper_job(tmp_path, "nvt"), progress=False)
+    before = contents(tmp_path / "run")
+    for others in (("nve",), ("nve", "nvt")):
+        with pytest.raises(ConfigError, match=rf"another job: stages \(were nvt, now {', '.join(others)}\)"):
+            run_job(copper_job(tmp_path, *others), progress=False)
+    with pytest.raises(ConfigError, match=r"\(were nvt, now equilibration, nvt\)"):
+        run_job(copper_job(tmp_path, "nvt", equilibration="langevin"), progress=False)
+    assert contents(tmp_path / "run") == before
+    both = run_job(copper_job(tmp_path, "nvt", "nve"), progress=False)
+    assert [result.name for result in both] == ["nvt", "nve"]
+    assert run_job(copper_job(tmp_path, "nvt"), progress=False) == [nvt]
+    with pytest.raises(ConfigError, match=r"\(were nvt, nve, now nvt, nvt-2\)"):
+        run_job(copper_job(tmp_path, "nvt", "nvt"), progress=False)
 
 
 FILES = {"structure": "start.xyz", "calculator": "ase.calculators.emt:EMT"}

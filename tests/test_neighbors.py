@@ -217,6 +217,20 @@ def test_impossible_structures_are_refused(positions, cell, pbc, message, skin):
         NeighborList(5.0, skin)(positions, cell, pbc)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_atoms_that_left_for_good_are_refused(monkeypatch, compiled):
+    """Their shifts would not fit into 32 bits."""
+    if not compiled:
+        monkeypatch.setattr(native, "available", lambda: False)
+    cell = 4.0 * np.eye(3)
+    away = np.array([[0.0, 0.0, 0.0], [1.0 + 4.0 * 2**28, 0.0, 0.0]])
+    pairs = find_pairs(away, cell, BULK, 1.5)
+    assert pairs.shifts[:, 0].tolist() == [-(2**28), 2**28]
+    away[1, 0] = 4.0 * 3e9
+    with pytest.raises(StructureError, match=r"an atom lies 3\.0e\+09 cells away"):
+        find_pairs(away, cell, BULK, 1.5)
+
+
 @pytest.mark.parametrize("broken", ["positions", "cell"])
 def test_nan_after_a_good_step_is_refused(broken):
     values = dict(zip(("positions", "cell"), random_structure(7, BULK), strict=True))

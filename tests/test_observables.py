@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -140,6 +141,30 @@ def test_bonds_cut_elsewhere_are_not_compared():
     near, far = (measure_observables(frames, bond_cutoffs_A={"Ar-Ar": cutoff}) for cutoff in (3.0, 4.0))
     assert {"coordination", "angles"} <= {row.observable for row in compare_observables(near, near)}
     assert not {"coordination", "angles"} & {row.observable for row in compare_observables(near, far)}
+
+
+def test_coordination_beyond_that_of_the_reference_counts():
+    """Pairs, and tetrahedra of the same bonds: one neighbour and three."""
+    pairs = Atoms("N4", [[0, 0, 0], [1.1, 0, 0], [6, 0, 0], [7.1, 0, 0]])
+    tetrahedron = Atoms("N4", 1.1 * np.array([[0, 0, 0], [1, 0, 0], [0.5, 0.866, 0], [0.5, 0.289, 0.816]]))
+    one, three = (
+        measure_observables(shaken(atoms, 0.02), bond_cutoffs_A={"N-N": 1.6}) for atoms in (pairs, tetrahedron)
+    )
+    for mine, reference in ((three, one), (one, three)):
+        (row,) = (row for row in compare_observables(mine, reference) if row.observable == "coordination")
+        assert row.l1.value == pytest.approx(2.0)
+        assert row.w1.value == pytest.approx(2.0)
+        assert row.significant
+
+
+def test_w1_is_left_out_where_nothing_is_in_common():
+    frames = gas(16)
+    found = measure_observables(frames)
+    near, far = (X > 1.0) & (X < 2.0), (X > 6.0) & (X < 7.0)  # on grids from 0 to 10 and from 5 to 15
+    near, far = (replace(found, h_of_r=each) for each in (curve(1.0 * near), curve(1.0 * far, x=X + 5.0)))
+    for one, other in ((near, far), (far, near)):
+        row = next(row for row in compare_observables(one, other) if row.observable == "h_of_r")
+        assert row.w1 is None
 
 
 def test_blocks_have_to_be_two():

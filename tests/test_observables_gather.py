@@ -143,6 +143,16 @@ def test_a_gap_leaves_the_longest_stretch():
     assert found.series.step_fs == pytest.approx(100.0)
 
 
+@pytest.mark.parametrize("step_fs", [0.4837768, 1 / 3, 0.5])
+def test_even_frames_are_kept_at_any_interval(step_fs):
+    """Also where decimals of a ps do not hold the interval, or the times are rounded to them."""
+    times = np.arange(20_000) * step_fs / 1000.0
+    assert len(gathering._regular(times)) == 20_000
+    assert len(gathering._regular(np.round(times, 9))) == 20_000
+    extra = np.insert(times, 7_000, times[7_000] - 0.4 * step_fs / 1000.0)
+    assert np.array_equal(np.delete(np.arange(20_001), 7_000), gathering._regular(extra))
+
+
 def test_repeated_frames_of_a_restart_are_left_out():
     found = gather(with_times([0.0, 0.1, 0.2, 0.2, 0.3]), r_max=3.0)
     assert found.n_frames == 4
@@ -214,3 +224,11 @@ def test_atoms_are_thinned_in_each_element(monkeypatch):
     inner = positions - np.einsum("n,tnc->tc", weights, positions)[:, None]
     np.testing.assert_allclose(found.series.positions, inner[:, kept], atol=1e-10)
     assert any("of 73 atoms" in note for note in found.notes)
+    assert not any("in memory" in note for note in found.notes)
+
+
+def test_small_molecules_are_kept_and_that_is_said(monkeypatch):
+    monkeypatch.setattr(gathering, "MAX_SERIES", 3000)
+    found = gather(trajectory("C6H6", walk(400, 12, 0.01) + np.arange(12)[:, None], step_fs=1.0), r_max=3.0)
+    assert found.series.positions.shape == (400, 12, 3)
+    assert any("4800 positions, all in memory" in note for note in found.notes)

@@ -14,6 +14,7 @@ from ase_mlcalc.analysis.bonds import first_minimum
 from ase_mlcalc.analysis.distances import count_distances
 from ase_mlcalc.analysis.observables import R_MAX_A, curves_of
 from ase_mlcalc.errors import ConfigError
+from ase_mlcalc.neighbors import find_pairs
 
 SKEWED = np.array([[5.0, 0.0, 0.0], [2.0, 6.0, 0.0], [1.0, -2.5, 7.0]])
 
@@ -243,6 +244,18 @@ def test_peaks_within_noise_are_none():
     density = 1.0 + gaussians(r, (3.0, 0.3, 0.3), (5.5, 0.3, 0.3))
     assert first_minimum(r, density, np.full(500, 0.01)) is not None
     assert first_minimum(r, density, np.full(500, 1.0)) is None
+
+
+def test_many_neighbours_are_counted():
+    """In one block more than in the others, and more than anyone would call bonds."""
+    frames = [bulk("Cu", a=a, cubic=True) for a in (4.2, 3.6, 3.0)]
+    cutoff = 6.0
+    found = measure_observables(frames, bond_cutoffs_A={"Cu-Cu": cutoff}, n_blocks=3)
+    pairs = [find_pairs(frame.positions, frame.cell.array, frame.pbc, cutoff) for frame in frames]
+    expected = [len(found.centers) / 4 for found in pairs]
+    coordination = found.coordination["Cu around Cu"]
+    assert (coordination.blocks @ coordination.x).tolist() == pytest.approx(expected)
+    assert max(expected) > 100
 
 
 def test_given_cutoffs():

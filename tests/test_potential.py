@@ -8,9 +8,10 @@ from ase.build import bulk, molecule
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 
 from ase_mlcalc.calculator import MLCalculator
-from ase_mlcalc.errors import ModelError
+from ase_mlcalc.errors import ModelError, SpeciesError
 from ase_mlcalc.graph import collate, from_atoms
 from ase_mlcalc.model import Model, ModelConfig
+from ase_mlcalc.models.lennard_jones import LennardJones, LennardJonesConfig
 from ase_mlcalc.models.schnet import SchNet, SchNetConfig
 from ase_mlcalc.models.stillinger_weber import StillingerWeber, StillingerWeberConfig
 from ase_mlcalc.potential import Baseline, Derived, derive, edge_mechanics, isolated_energies
@@ -194,6 +195,13 @@ def test_direct_stresses_are_scaled_divided_by_the_volume_and_summed():
     result = potential(from_atoms(Atoms("H2", [[0, 0, 0], [0, 0, 1]], cell=[5, 5, 5]), 3.0))
     assert result.stress.numpy() == pytest.approx(np.full((1, 3, 3), 2 * 0.5 / 5**3))
     assert torch.isnan(potential(from_atoms(Atoms("H2", [[0, 0, 0], [0, 0, 1]]), 3.0)).stress).all()
+
+
+def test_unknown_elements_are_refused():
+    """Also by a model that would make numbers of them."""
+    potential = Derived(LennardJones(LennardJonesConfig(species=(18,))))
+    with pytest.raises(SpeciesError, match=r"'lennard_jones' does not know Fe \(Z=26\); it knows Ar"):
+        potential(from_atoms(Atoms("ArFe", [[0, 0, 0], [3.0, 0, 0]]), potential.cutoff))
 
 
 @pytest.mark.parametrize("outputs", [{"energies"}, {"forces"}])

@@ -342,6 +342,12 @@ def test_report_on_the_command_line(argon, tmp_path, monkeypatch, capsys):
     assert main(["report", "foreign.extxyz", "--interval-fs", "16", "--ensemble", "nve"]) == 0
     assert "wrote foreign-report/report.html" in capsys.readouterr().out
     assert Path("foreign-report/report.html").exists()
+    for none in ("0", "-1", "inf"):
+        assert main(["report", "foreign.extxyz", "--interval-fs", none, "--out", "none"]) == 1
+        assert "has to be a positive time in fs" in capsys.readouterr().err
+    assert main(["report", "nothing", "--out", "none"]) == 1
+    assert "no such file or folder: nothing" in capsys.readouterr().err
+    assert not Path("none").exists()
     for option in (["--out", "x"], ["--interval-fs", "2"], ["--ensemble", "nve"]):
         assert main(["report", str(folder), *option]) == 1
         error = capsys.readouterr().err

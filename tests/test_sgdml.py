@@ -11,6 +11,7 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from ase_mlcalc import MLCalculator, check_calculator, check_model
+from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.errors import (
     CheckpointError,
     ConfigError,
@@ -21,12 +22,13 @@ from ase_mlcalc.errors import (
     StructureError,
 )
 from ase_mlcalc.graph import collate, from_atoms
-from ase_mlcalc.kernels import fit, inverse_distances, matern, solvers, symmetry
+from ase_mlcalc.kernels import fit, inverse_distances, matern, order, solvers, symmetry
 from ase_mlcalc.model import lookup
 from ase_mlcalc.models.sgdml import SGDML, SGDMLConfig, read_npz, write_npz
 from ase_mlcalc.potential import Baseline, Derived
 from ase_mlcalc.properties import Properties
 from ase_mlcalc.testing import CheckFailure
+from ase_mlcalc.training.metrics import compare_frames
 
 ORACLE = Path(__file__).parent / "oracles" / "sgdml"
 
@@ -480,9 +482,84 @@ def test_refusals(potential):
         SGDML(SGDMLConfig(numbers=NUMBERS, sigma=20.0, cutoff=3.0)).solve(
             samples(oracle.geometries(3), cutoff=3.0), [], lambda _: None
         )
+    with pytest.raises(ConfigError, match=r"got numbers = \[1\]; give at least two atoms"):
+        SGDML(SGDMLConfig(numbers=(1,)))
     for wrong in ({"sigma": (0.0,)}, {"sigma": ()}, {"ridge": 0.0}, {"solver": "magic"}, {"numbers": ()}):
         with pytest.raises(ValidationError):
             SGDMLConfig(**wrong)
+
+
+# ----- the order of atoms ---------------------------------------------------------------------------------------------
+
+HYDROXYL, METHYL = 3, 7
+
+
+def with_atoms_exchanged(*pairs):
+    """A geometry of ethanol in which these atoms have each other's place in the list."""
+    places = list(range(9))
+    for a, b in pairs:
+        places[a], places[b] = places[b], places[a]
+    return oracle.geometries(31)[30][places]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "named"),
+    [([(HYDROXYL, METHYL)], "look at H 3, H 7"), ([(0, 1)], "look at C 0, C 1"), ([(4, 6)], "look at H 4, H 6")],
+)
+def test_like_atoms_in_another_order_are_refused(potential, pairs, named):
+    positions = with_atoms_exchanged(*pairs)
+    with pytest.raises(DataError, match=rf"another order: in its training geometries .*{named}; sort the atoms"):
+        MLCalculator(potential).get_forces(ethanol(positions))
+    with pytest.raises(DataError, match="another order"):  # wherever it is in a batch
+        evaluate(potential, [oracle.geometries(1)[0], positions])
+
+
+def test_a_structure_in_another_order_is_named(potential):
+    frames = [
+        Frame(ethanol(positions), Properties(energy=torch.zeros(1)), "", f"ethanol.xyz[{k}]")
+        for k, positions in enumerate([*oracle.geometries(2), with_atoms_exchanged((HYDROXYL, METHYL))])
+    ]
+    with pytest.raises(DataError, match=r"^ethanol\.xyz\[2\]: model 'sgdml' knows these atoms in another order"):
+        compare_frames(potential, frames)
+
+
+def test_a_broken_bond_is_no_other_order(potential):
+    calculator = MLCalculator(potential)
+    for length in (1.7, 2.5, 6.0):
+        atoms = ethanol(oracle.geometries(31)[30])
+        atoms.set_distance(2, HYDROXYL, length, fix=0)
+        assert np.isfinite(calculator.get_potential_energy(atoms))
+
+
+def test_what_the_permutations_of_a_model_undo_is_no_other_order(potential):
+    known = potential.model
+    model = SGDML(known.config)
+    swap = [0, 1, 2, METHYL, 4, 5, 6, HYDROXYL, 8]  # as if a hydrogen went to and fro, as in malonaldehyde
+    group = torch.tensor([list(range(9)), swap])
+    origin = known.origin_d[inverse_distances.permutations_of_pairs(group)].mean(dim=0)
+    points = known.points_md + known.origin_d - origin
+    model.put(fit.Fit(origin, points, known.weights_md, float(known.sigma)), group)
+    exchanged = MLCalculator(Derived(model)).get_potential_energy(ethanol(with_atoms_exchanged((HYDROXYL, METHYL))))
+    same = MLCalculator(Derived(model)).get_potential_energy(ethanol(with_atoms_exchanged()))
+    assert exchanged == pytest.approx(same, abs=1e-9)
+    with pytest.raises(DataError, match="another order"):
+        MLCalculator(Derived(model)).get_potential_energy(ethanol(with_atoms_exchanged((HYDROXYL, 6))))
+
+
+def test_the_same_number_of_bonds_does_not_make_the_same_molecule():
+    """A ring of six that falls into two of three: every atom has two neighbours before and after."""
+    angles = np.arange(6) * np.pi / 3
+    ring = 1.4 * np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+    triangle = 1.4 / 3**0.5 * np.stack([np.cos(2 * angles[:3]), np.sin(2 * angles[:3]), 0 * angles[:3]], axis=1)
+    numbers, pairs = np.full(6, 6), np.tril_indices(6, -1)
+
+    def distances(positions):
+        return np.linalg.norm(positions[pairs[0]] - positions[pairs[1]], axis=1)
+
+    known = order.known_bonds(distances(ring)[None], numbers)
+    assert len(known.pairs) == 6
+    assert order.exchanged(distances(np.concatenate([triangle, triangle + np.array([0, 0, 5])])), numbers, known) == ""
+    assert "look at" in order.exchanged(distances(ring[[0, 2, 1, 3, 4, 5]]), numbers, known)
 
 
 # ----- the package `sgdml` --------------------------------------------------------------------------------------------

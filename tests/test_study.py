@@ -153,8 +153,9 @@ def test_same_velocities_for_each_model_and_time_step(tmp_path):
 
 def test_a_study_may_grow_and_not_change(tmp_path):
     study = job(tmp_path, temperatures_K=[300])
-    study.study.output.mkdir()
+    (study.study.output / "runs" / "one").mkdir(parents=True)
     claim(study)
+    (study.study.output / "runs" / "one" / "result.json").touch()
     claim(job(tmp_path, temperatures_K=[300], workers=2))
     claim(job(tmp_path, {"springs": calculator(), "more": calculator()}, temperatures_K=[600, 300], seeds=4))
     models = {"springs": calculator(), "more": calculator()}
@@ -174,6 +175,14 @@ def test_a_study_may_grow_and_not_change(tmp_path):
     ase.io.write(tmp_path / "chain.extxyz", chain(4))
     with pytest.raises(ConfigError, match=r"contents of the file of study.structures.chain.file"):
         claim(same)
+
+
+def test_a_study_of_which_nothing_was_made_may_change(tmp_path):
+    misspelt = job(tmp_path, {"springs": {"calculator": "study_calculators:Chian"}}, temperatures_K=[300], seeds=1)
+    (group,) = run_study(misspelt, progress=False).groups
+    assert group.n_errors == 1
+    (group,) = run_study(job(tmp_path, temperatures_K=[300], seeds=1), progress=False).groups
+    assert (group.n_errors, group.n_stable) == (0, 1)
 
 
 def test_missing_files_are_named_before_anything_runs(tmp_path):
@@ -388,8 +397,9 @@ def test_a_killed_study_goes_on_grows_and_repeats_nothing(tmp_path):
 def test_a_study_with_a_ramp_does_not_get_longer(tmp_path):
     ramp = {"ensemble": "nvt", "temperature_end_K": 600, **FAST}
     study = job(tmp_path, md=[ramp | {"time_ps": 0.1}])
-    study.study.output.mkdir()
+    (study.study.output / "runs").mkdir(parents=True)
     claim(study)
+    (study.study.output / "runs" / "result.json").touch()
     with pytest.raises(ConfigError, match=r"md.0.time_ps \(was 0.1, now 0.2\)"):
         claim(job(tmp_path, md=[ramp | {"time_ps": 0.2}]))
 
@@ -602,8 +612,10 @@ def test_options_are_the_keys_of_the_file():
         ({"structures": ["a.extxyz"]}, "--model or --calculator"),
         ({"models": ["m"], "structures": ["a"], "temperatures": "300K"}, "--temperature reads a number"),
         ({"models": ["m"], "structures": ["a"], "seeds": "many"}, "--seeds reads how many"),
+        ({"models": ["m"], "structures": ["a"], "seeds": ""}, "seeds: the list is empty"),
         ({"models": ["m"], "structures": ["a", "b"], "reference": "r"}, "belongs to one --structure"),
         ({"models": ["m"], "structures": ["a"], "arguments": ["x=1"]}, "belongs to one --calculator"),
+        ({"calculators": ["a:B", "a:B"], "structures": ["a"]}, "--calculator: 'a:B' stands there twice"),
     ],
 )
 def test_options_that_make_no_study(given, message):

@@ -128,3 +128,19 @@ def test_scales_of_zero_labels_stay_usable():
     scale = make_loss(LossConfig(), frozenset({"energies"}), frames, Baseline()).scales["forces"]
     assert scale == 1.0
     assert math.isfinite(scale)
+
+
+def test_rounding_is_no_scale():
+    """Crystals at rest, as an equation of state has them, do not make errors of 1e-17 eV/Å count."""
+    argon, baseline = bulk("Ar", a=5.0, cubic=True), Baseline(energy_scale=0.2)
+    labels = {
+        "forces": 1e-17 * torch.randn(4, 3, dtype=torch.float64),
+        "stress": 1e-18 * torch.randn(1, 3, 3, dtype=torch.float64),
+        "stresses": 1e-18 * torch.randn(4, 3, 3, dtype=torch.float64),
+    }
+    config = LossConfig(stresses=1.0)
+    scales = make_loss(config, frozenset({"energies"}), [frame(argon, **labels)], baseline).scales
+    assert scales == pytest.approx({"forces": 0.2, "stress": 0.2 * 4 / 125, "stresses": 0.2 / 125})
+    small = {name: 1e13 * value for name, value in labels.items()}  # as small as labels of a relaxed cell may be
+    scales = make_loss(config, frozenset({"energies"}), [frame(argon, **small)], baseline).scales
+    assert scales == pytest.approx({name: float(value.square().mean().sqrt()) for name, value in small.items()})

@@ -3,11 +3,14 @@
 import json
 import tomllib
 
+import ase.io
 import numpy as np
 import pytest
 import torch
+from ase.calculators.calculator import all_changes
 from ase.calculators.mixing import SumCalculator
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from safetensors.torch import load_file
 from training_cases import SCHNET, clusters, crystals, isolated_atoms, lennard_jones, make_job, write
 
@@ -22,7 +25,7 @@ from ase_mlcalc.errors import CheckpointError, ConfigError, DataError, Numerical
 from ase_mlcalc.graph import from_atoms
 from ase_mlcalc.models.sum import Sum
 from ase_mlcalc.training import calibration, members, steps, written
-from ase_mlcalc.training.config import FROM_OTHER_WEIGHTS, TrainConfig, TrainJob
+from ase_mlcalc.training.config import FROM_OTHER_WEIGHTS, BaseConfig, TrainConfig, TrainJob
 from ase_mlcalc.training.dataset import load
 from ase_mlcalc.training.delta import corrected, relative
 from ase_mlcalc.training.seen import n_seen
@@ -283,13 +286,41 @@ def test_a_difference_to_a_calculator_is_a_correction(tmp_path, files):
     lower = atoms.copy()
     lower.calc = lennard_jones()
     alone = atoms.copy()
-    alone.calc = MLCalculator(result.checkpoint)
+    with pytest.warns(UserWarning, match=r"on top of the calculator training_cases:lennard_jones and is no potential"):
+        alone.calc = MLCalculator(result.checkpoint)
     expected = lower.get_forces() + alone.get_forces()
     np.testing.assert_allclose(atoms.get_forces(), expected, atol=1e-9)
     # the labels are Lennard-Jones times 1.1, so that the difference is a tenth of them
     assert result.metrics.force_mae_meV_per_A < 100 * np.abs(lower.get_forces()).max()
     with pytest.raises(ConfigError, match="no correction to a calculator"):
         corrected(train(make_job(tmp_path / "plain", files[0], max_epochs=1), progress=False).checkpoint)
+
+
+def smeared():
+    """Lennard-Jones whose energy is not the one that forces are derivatives of, as with smeared electrons."""
+    calculator = lennard_jones()
+    calculate = calculator.calculate
+
+    def shifted(atoms=None, properties=None, system_changes=all_changes):
+        calculate(atoms, properties, system_changes)
+        calculator.results["energy"] += 0.1 * calculator.results["free_energy"]
+
+    calculator.calculate = shifted
+    return calculator
+
+
+def test_a_calculator_less_itself_is_nothing(tmp_path):
+    """Also where its forces are derivatives of a free energy, and where atoms are fixed."""
+    structures = clusters(3)
+    for atoms in structures:
+        atoms.calc = smeared()
+        atoms.get_forces()
+        atoms.set_constraint(FixAtoms([0]))
+    ase.io.write(tmp_path / "own.traj", structures)
+    frames = read_frames([tmp_path / "own.traj"])
+    for left in relative(frames, validate(BaseConfig, {"calculator": "test_training_transfer:smeared"}, "data.base")):
+        assert float(left.labels.energy) == pytest.approx(0.0, abs=1e-12)
+        np.testing.assert_allclose(left.labels.forces, 0.0, atol=1e-12)
 
 
 def fails():

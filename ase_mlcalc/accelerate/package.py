@@ -167,6 +167,7 @@ def load(path: Path | str) -> Derived | Ensemble:
     """Read a potential: a checkpoint, or a ``.compiled`` file.
 
     Where code does not fit this machine, the potential is that of the checkpoint in the file, and a warning says so.
+    Another is for corrections to a calculator, which are no potential of their own.
 
     Raises
     ------
@@ -175,6 +176,7 @@ def load(path: Path | str) -> Derived | Ensemble:
     """
     path = Path(path)
     if not (path.suffix == SUFFIX or (path.is_file() and is_package(path))):
+        _warn_of_correction(path)
         return checkpoint.load(path)
     potential, reason = open_package(path)
     if reason:
@@ -184,6 +186,16 @@ def load(path: Path | str) -> Derived | Ensemble:
             stacklevel=2,
         )
     return potential
+
+
+def _warn_of_correction(path: Path) -> None:
+    if below := checkpoint.calculator_below(path):
+        warnings.warn(
+            f"{path} holds what was learned on top of the calculator {below} and is no potential alone; "
+            "ase_mlcalc.training.delta.corrected(path) makes a calculator of both (commands: --calculator "
+            "ase_mlcalc.training.delta:corrected --argument path=...)",
+            stacklevel=3,
+        )
 
 
 def open_package(path: Path) -> tuple[Derived, str]:

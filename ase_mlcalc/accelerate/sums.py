@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from ase_mlcalc.graph import Graph
-from ase_mlcalc.models.sum import within
+from ase_mlcalc.graph import Graph, within
 from ase_mlcalc.potential import Potential
 from ase_mlcalc.properties import Properties
 

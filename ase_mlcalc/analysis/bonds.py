@@ -28,7 +28,6 @@ LONGEST_BOND = 7.0
 """Å, up to which a first shell is looked for: farther out a minimum bounds no bonds."""
 BEYOND = 0.2
 """Å, from where a lonely peak has ended to the cutoff."""
-MAX_COORDINATION = 64
 ANGLE_BINS = 90
 
 ANGLE = Axis("angle", "degrees")
@@ -121,13 +120,16 @@ def bond_curves(
         limit[a, b] = limit[b, a] = cutoffs.get(name, 0.0)
     block_of = even_blocks(len(samples.positions), n_blocks)
     blocks = int(block_of[-1]) + 1
-    neighbours = np.zeros((blocks, size, size, MAX_COORDINATION + 1))
+    neighbours = np.zeros((blocks, size, size, 0))
     angles = np.zeros((blocks, size**3 * ANGLE_BINS))
     for block, positions, cell in zip(block_of, samples.positions, samples.cells, strict=True):
         if not limit.any():
             break
         bonds = _find_bonds(positions, cell, pbc, species.kinds, limit)
-        _count_neighbours(neighbours[block], bonds, species)
+        counts = _count_neighbours(bonds, species)
+        longer = max(0, counts.shape[-1] - neighbours.shape[-1])
+        neighbours = np.pad(neighbours, ((0, 0), (0, 0), (0, 0), (0, longer)))
+        neighbours[block, ..., : counts.shape[-1]] += counts
         angles[block] += _count_angles(bonds, species)
         advance()
     n_axis, part = Axis("coordination number", ""), Axis("part of the atoms", "")
@@ -172,15 +174,17 @@ def _find_bonds(
     return _Bonds(pairs.centers[near], pairs.neighbors[near], r_pc[near], d_p[near])
 
 
-def _count_neighbours(into: Array, bonds: _Bonds, species: Species) -> None:
-    """Add the coordination numbers of one frame to (S, S, MAX_COORDINATION + 1) counts."""
+def _count_neighbours(bonds: _Bonds, species: Species) -> Array:
+    """(S, S, M) how many atoms of one element have 0, 1, 2, ... neighbours of another in a frame; M - 2 is the most."""
     size = len(species)
     place = bonds.centers * size + species.kinds[bonds.neighbors]
     numbers = np.bincount(place, minlength=len(species.kinds) * size).reshape(-1, size)
-    numbers = np.minimum(numbers, MAX_COORDINATION)
+    columns = int(numbers.max()) + 2  # a curve ends with a zero
+    counts = np.zeros((size, size, columns))
     for a in range(size):
         for b in range(size):
-            into[a, b] += np.bincount(numbers[species.kinds == a, b], minlength=MAX_COORDINATION + 1)
+            counts[a, b] = np.bincount(numbers[species.kinds == a, b], minlength=columns)
+    return counts
 
 
 def _count_angles(bonds: _Bonds, species: Species) -> Array:

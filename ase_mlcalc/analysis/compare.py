@@ -5,9 +5,10 @@ r"""How far two measured curves are apart, beside what chance makes of it.
     L_1 = \int |y - y_\mathrm{ref}| \, dx, \qquad
     W_1 = \int |F(x) - F_\mathrm{ref}(x)| \, dx, \qquad F(x) = \int^x y \, dx' \Big/ \int y \, dx'
 
-over the range that both have.  L1 says how much differs, and saturates once two peaks no longer overlap; W1, the
-distance of Wasserstein, says how far things have moved, in the unit of x (for one dimension: S. S. Vallender, Theory
-Probab. Appl. 18, 784 (1974)).  W1 is for curves that are nowhere negative; their areas are made 1 for it.
+over the range that both have; counts go on with zeros (`as_far`).  L1 says how much differs, and saturates once two
+peaks no longer overlap; W1, the distance of Wasserstein, says how far things have moved, in the unit of x (for one
+dimension: S. S. Vallender, Theory Probab. Appl. 18, 784 (1974)).  W1 is for curves that are nowhere negative; their
+areas are made 1 for it.
 
 Errors come from shuffled blocks.  Deviations of the blocks of both curves from their means, widened for the means that
 were taken off, are thrown together and dealt out again at random: the difference of the two new means is one that
@@ -17,6 +18,7 @@ its own size is what two trajectories of such fluctuations differ by when nothin
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -112,6 +114,15 @@ def on_one_grid(mine: Curve, reference: Curve) -> tuple[Curve, Curve] | None:
     low, high = max(mine.x[0], reference.x[0]) - slack, min(mine.x[-1], reference.x[-1]) + slack
     grid = grid[(grid >= low) & (grid <= high)]
     return None if len(grid) < 2 else (_at(mine, grid), _at(reference, grid))
+
+
+def as_far(curve: Curve, other: Curve) -> Curve:
+    """A distribution of whole numbers, with zeros up to where another one ends: what is not listed was never seen."""
+    missing = len(other.x) - len(curve.x)
+    if missing <= 0:
+        return curve
+    blocks = np.pad(curve.blocks, ((0, 0), (0, missing)))
+    return replace(curve, x=other.x, y=np.pad(curve.y, (0, missing)), blocks=blocks)
 
 
 def _at(curve: Curve, x: Array) -> Curve:

@@ -1,7 +1,8 @@
-"""`gather`: one pass over a trajectory that keeps what observables need, in bounded memory.
+"""`gather`: one pass over a trajectory that keeps what observables need, in memory that is bounded where it can be.
 
 Structure needs some frames, evenly spread; motion needs every frame, but not every atom.  So of a long trajectory
-frames are thinned for the one and atoms for the other, each to a fixed number of values.
+frames are thinned for the one and atoms for the other, each to a fixed number of values.  Elements of few atoms cannot
+be thinned, and fewer frames would fold fast vibrations: motion of small molecules takes memory by the frame.
 """
 
 import math
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from ase_mlcalc.analysis.distances import distances_per_frame
 from ase_mlcalc.analysis.unwrap import Unwrapper
 from ase_mlcalc.errors import ConfigError, DataError
+from ase_mlcalc.md.velocities import inertia, n_rotations
 
 Array = NDArray[np.float64]
 
@@ -26,7 +28,7 @@ MAX_FRAMES = 20_000
 MIN_FRAMES = 50
 MAX_SERIES = 5_000_000
 """Atoms times frames that motion is measured on: 10 000 frames of 500 atoms, 120 MB each for positions and velocities.
-At least `MIN_ATOMS` atoms of an element."""
+At least `MIN_ATOMS` atoms of an element, also beyond that: a million frames of 9 atoms take 400 MB each."""
 MIN_ATOMS = 8
 
 AMBIGUOUS, DOUBTFUL = 0.45, 0.3
@@ -272,7 +274,7 @@ class _Collector:
         degrees = self._translations()
         if self._anchored or self.first.pbc.any() or degrees <= 0:
             return degrees
-        rotations = int(np.linalg.matrix_rank(_inertia(self.first), tol=1e-6, hermitian=True))
+        rotations = n_rotations(len(self.numbers))
         share = rotations / degrees * self._kinetic
         return degrees - rotations if self._rotational < _FREE_OF_ROTATION * share else degrees
 
@@ -304,6 +306,11 @@ class _Collector:
             )
         if len(self._kept) < len(self.numbers):
             self.notes.append(f"motion is measured on {len(self._kept)} of {len(self.numbers)} atoms")
+        if len(self._paths) * len(self._kept) > MAX_SERIES:
+            self.notes.append(
+                f"motion is measured on {len(self._paths) * len(self._kept)} positions, all in memory, for elements of "
+                f"fewer than {2 * MIN_ATOMS} atoms are not thinned; read fewer frames (--index) if that is too much"
+            )
         step_ps = (times[stretch[-1]] - times[stretch[0]]) / (len(stretch) - 1) if len(stretch) > 1 else 0.0
         if step_ps <= 0.0:
             return None
@@ -321,14 +328,15 @@ def _regular(times: Array) -> NDArray[np.int64]:
 
     Runs write extra frames between the regular ones, as their last and where per-atom stress is kept.
     """
-    intervals = np.round(np.diff(times), 9)
-    values, counts = np.unique(intervals, return_counts=True)
-    step = float(values[np.argmax(counts)])
+    intervals = np.diff(times)
+    values, counts = np.unique(np.round(intervals, 9), return_counts=True)
+    usual = np.isclose(intervals, values[np.argmax(counts)], rtol=1e-6)
+    step = float(intervals[usual].mean())  # the rounded one would be off the frames after some thousand of them
     best = np.arange(1)
     # the grid may start at any frame where a regular interval begins; later ones matter only after a gap
     start = 0
     while start < len(times) - 1:
-        begin = start + int(np.argmax(np.isclose(intervals[start:], step, rtol=1e-6)))
+        begin = start + int(np.argmax(usual[start:]))
         places = (times[begin:] - times[begin]) / step
         on_grid = begin + np.flatnonzero(np.abs(places - np.rint(places)) < 1e-3)
         order = np.rint(places[on_grid - begin]).astype(int)
@@ -342,17 +350,9 @@ def _regular(times: Array) -> NDArray[np.int64]:
     return best
 
 
-def _inertia(atoms: Atoms) -> Array:
-    """(3, 3) u Å², about the centre of mass."""
-    arms = atoms.positions - atoms.get_center_of_mass()
-    moment = (arms * atoms.get_masses()[:, None]).T @ arms
-    tensor: Array = np.trace(moment) * np.eye(3) - moment
-    return tensor
-
-
 def _rotational_energy(atoms: Atoms, velocities: Array) -> float:
     """eV, of rigid rotation about the centre of mass."""
     arms = atoms.positions - atoms.get_center_of_mass()
     angular = atoms.get_masses() @ np.cross(arms, velocities)
     # the pseudo-inverse leaves out the axis of a linear molecule, which has no inertia
-    return 0.5 * float(angular @ np.linalg.pinv(_inertia(atoms), rcond=1e-9, hermitian=True) @ angular)
+    return 0.5 * float(angular @ np.linalg.pinv(inertia(atoms), rcond=1e-9, hermitian=True) @ angular)

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scipy import stats
 
 from ase_mlcalc.analysis.bonds import bond_curves, find_bond_cutoffs
-from ase_mlcalc.analysis.compare import NOISE_PERCENT, Distance, distance, l1, w1
+from ase_mlcalc.analysis.compare import NOISE_PERCENT, Distance, as_far, distance, l1, on_one_grid, w1
 from ase_mlcalc.analysis.curves import Curve
 from ase_mlcalc.analysis.gather import gather
 from ase_mlcalc.analysis.motion import PER_CM_PER_FS, Diffusion, MotionCurves, Source, motion_curves
@@ -253,14 +253,15 @@ def compare_observables(mine: Observables, reference: Observables) -> list[Compa
         for label in (label for label in other if label in own):
             if name in ("coordination", "angles") and not _same_bonds(label, mine, reference):
                 continue
-            of_l1 = distance(l1, own[label], other[label], kind.l1_unit)
-            if of_l1 is None:
+            one, two = own[label], other[label]
+            if name == "coordination":
+                one, two = as_far(one, two), as_far(two, one)
+            aligned, of_l1 = on_one_grid(one, two), distance(l1, one, two, kind.l1_unit)
+            if aligned is None or of_l1 is None:
                 continue
-            usable = kind.distribution and own[label].area > 0.0 and other[label].area > 0.0
-            unit = other[label].x_axis.unit
-            rows.append(
-                ComparisonRow(name, label, of_l1, distance(w1, own[label], other[label], unit) if usable else None)
-            )
+            usable = kind.distribution and all(curve.area > 0.0 for curve in aligned)
+            of_w1 = distance(w1, one, two, two.x_axis.unit) if usable else None
+            rows.append(ComparisonRow(name, label, of_l1, of_w1))
     return rows
 
 

@@ -57,10 +57,7 @@ def run_learning_curve(job: LearningCurveJob, *, progress: bool = True) -> Learn
         claim(folder, _identity(job, planned), GROWING)
         trainings = [one.training for one in planned.trainings]
         try:
-            for _ in make(
-                trainings, len(trainings), job.learning_curve, folder, lock, executor=job.executor, shown=progress
-            ):
-                pass
+            make(trainings, len(trainings), job.learning_curve, folder, lock, executor=job.executor, shown=progress)
         finally:
             found = summarize(job, planned)
             write_learning_curve(found, folder)

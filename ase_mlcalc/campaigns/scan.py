@@ -57,8 +57,7 @@ def run_scan(job: ScanJob, *, progress: bool = True) -> ScanSummary:
         trainings = (training for each in proposed for training in each.trainings)
         total = (job.scan.trials or len(points)) * len(job.scan.seeds)
         try:
-            for _ in make(trainings, total, job.scan, job.output, lock, executor=job.executor, shown=progress):
-                pass
+            make(trainings, total, job.scan, job.output, lock, executor=job.executor, shown=progress)
             measure_costs(job.output, points, possible.typical)
         finally:
             found = summarize(job, points, possible.n_measured)

@@ -66,8 +66,7 @@ def run_trainings(
     with exclusive(folder), workers_lock(folder) as lock:
         for job in jobs:
             _claim(job)
-        for _ in make(trainings, len(trainings), table, folder, lock, executor=executor, shown=progress):
-            pass
+        make(trainings, len(trainings), table, folder, lock, executor=executor, shown=progress)
     return [look_at(training) for training in trainings]
 
 

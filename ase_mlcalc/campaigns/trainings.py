@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -88,8 +89,8 @@ def make(
     *,
     executor: Executor | None,
     shown: bool,
-) -> Iterator[Training]:
-    """Do what is left to do of some trainings, several side by side; yields each that was at work when it is over.
+) -> None:
+    """Do what is left to do of some trainings, several side by side.
 
     Parameters
     ----------
@@ -131,12 +132,12 @@ def make(
             progress.tick([at_work[number].job for number in numbers])
 
         workers = n_workers(table)
-        for done in work_on(tasks(), workers, table.threads, folder / LOGS, lock, tick, executor=executor):
-            training = at_work[done.number]
-            if done.error is not None:
-                write_text(training.job.output / ERROR_FILE, done.error + "\n")
-            progress.over(describe(look_at(training)), [at_work[number].job for number in done.at_work])
-            yield training
+        with closing(work_on(tasks(), workers, table.threads, folder / LOGS, lock, tick, executor=executor)) as work:
+            for done in work:
+                training = at_work[done.number]
+                if done.error is not None:
+                    write_text(training.job.output / ERROR_FILE, done.error + "\n")
+                progress.over(describe(look_at(training)), [at_work[number].job for number in done.at_work])
 
 
 def n_workers(table: CampaignTable) -> int:

@@ -3,7 +3,6 @@
 Nothing here imports torch before a verb needs it, so that ``--help`` and ``--version`` are quick.
 """
 
-import errno
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from typing import Any, cast
 import typer
 
 from ase_mlcalc.errors import MLCalcError
+from ase_mlcalc.files import NO_SPACE
 from ase_mlcalc.memory import keep_memory, use_large_pages
 
 __all__ = ["main"]
@@ -80,8 +80,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
             line = _one_line(error)
         case BrokenPipeError():
             line = "the program that read the output closed it early"
-        case OSError(errno=errno.ENOSPC, filename=None):
-            line = "No space left on device: free some; what was written so far is kept"
+        case OSError(errno=number, filename=None, strerror=reason) if number in NO_SPACE:
+            line = f"{reason}: free some; what was written so far is kept"
         case OSError(filename=filename, strerror=reason):
             line = (f"{filename}: " if filename is not None else "") + (reason or _one_line(error))
         case MemoryError():

@@ -18,7 +18,11 @@ def curve_job(
     file: Path, sizes: str | None, seeds: str | None, workers: int | None, out: str | None, overrides: Sequence[str]
 ) -> LearningCurveJob:
     """A learning curve from a file; options take the place of what it says."""
-    wishes = {"sizes": _whole(sizes, "--sizes"), "seeds": seeds_of(seeds), "workers": workers}
+    wishes = {
+        "sizes": _whole(sizes, "--sizes reads whole numbers with commas, 200,400"),
+        "seeds": seeds_of(seeds),
+        "workers": workers,
+    }
     return validate(LearningCurveJob, _raw(file, "learning_curve", wishes, out, overrides), str(file))
 
 
@@ -34,19 +38,19 @@ def _raw(file: Path, table: str, wishes: dict[str, Any], out: str | None, overri
     return apply_overrides(raw | ({} if out is None else {"output": out}), overrides)
 
 
-def _whole(text: str | None, option: str) -> list[int] | None:
+def _whole(text: str | None, expected: str) -> list[int] | None:
     """``200,400`` as numbers."""
     if text is None:
         return None
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
-        raise ConfigError(f"{option} reads whole numbers with commas, 200,400; got {text!r}") from error
+        raise ConfigError(f"{expected}; got {text!r}") from error
 
 
 def seeds_of(text: str | None) -> int | list[int] | None:
     """A number of seeds, or with a comma a list of them."""
-    numbers = _whole(text, "--seeds")
+    numbers = _whole(text, "--seeds reads how many, 8, or a list of them, 3,4,5")
     return numbers if numbers is None or len(numbers) != 1 or "," in (text or "") else numbers[0]
 
 

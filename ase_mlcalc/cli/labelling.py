@@ -77,6 +77,11 @@ def label(
     typer.echo(f"wrote {result.out}: {result.n_labelled} structures at {result.level}")
     if result.n_failed:
         typer.echo(failures)
+    if result.n_damaged:
+        typer.echo(
+            f"{result.n_damaged} lines of the journal could not be read, and what they held was calculated again; is "
+            "the disk sound?"
+        )
 
 
 @app.command()

@@ -14,10 +14,12 @@ def write_page_of(source: Path, *, out: Path | None, reference: Path | None, **o
     Raises
     ------
     ConfigError
-        Options that a folder has an answer to itself.
+        Nothing there; options that a folder has an answer to itself.
     """
     from ase_mlcalc import report
 
+    if not source.exists():
+        raise ConfigError(f"no such file or folder: {source}")
     if source.is_file():
         folder = Path(f"{source.stem}-report") if out is None else out
         return report.write_trajectory_report(source, folder, reference=reference, **of_trajectory)

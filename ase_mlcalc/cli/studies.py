@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ase_mlcalc.cli.campaign_tables import seeds_of
 from ase_mlcalc.config import apply_overrides, read_toml, validate
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.study import GroupSummary, StudyJob, StudySummary
@@ -51,7 +52,7 @@ def job_of(
         "structures": _structures(structures, reference),
         "temperatures_K": _numbers(temperatures, "--temperature"),
         "timesteps_fs": _numbers(timesteps, "--timestep"),
-        "seeds": _seeds(seeds),
+        "seeds": seeds_of(seeds),
         "equilibration": equilibration,
         "engine": engine,
     }
@@ -93,7 +94,10 @@ def _sources(models: Sequence[str], calculators: Sequence[str], arguments: Seque
             f"--argument belongs to one --calculator, got {len(calculators)}; name several in a file, in "
             "[study.models.NAME] tables"
         )
-    sources: dict[str, dict[str, Any]] = named_models([*models, *calculators])
+    try:
+        sources: dict[str, dict[str, Any]] = named_models([*models, *calculators])
+    except ValueError as error:
+        raise ConfigError(f"--model and --calculator: {error}") from error
     for source in sources.values():
         if "calculator" in source and arguments:
             source["calculator_arguments"] = apply_overrides({}, arguments)
@@ -110,17 +114,6 @@ def _numbers(text: str | None, option: str) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise ConfigError(f"{option} reads a number or several with commas, 300,600; got {text!r}") from error
-
-
-def _seeds(text: str | None) -> int | list[int] | None:
-    """A number of seeds, or with a comma a list of them."""
-    if text is None:
-        return None
-    try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise ConfigError(f"--seeds reads how many, 8, or a list of them, 3,4,5; got {text!r}") from error
-    return numbers if "," in text else numbers[0]
 
 
 def study_table(summary: StudySummary) -> Table:

@@ -149,7 +149,9 @@ def train(
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint, or a folder of training.")],
     data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Files with labelled structures.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for metrics.json and parity.png.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for metrics.json and parity.png; default: DATA-errors.")
+    ] = None,
     predictions: Annotated[
         bool, typer.Option("--predictions", help="Also write predictions.extxyz with predictions and labels.")
     ] = False,
@@ -159,7 +161,10 @@ def evaluate(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Structures evaluated at once.")] = 16,
     definition: Annotated[
         str | None,
-        typer.Option("--definition", help="Of per-atom stress: edge, center, other, site, heat or cluster."),
+        typer.Option(
+            "--definition",
+            help="Of per-atom stress: edge, center, other, site, heat or cluster. Default: that which labels name.",
+        ),
     ] = None,
     kinetic: Annotated[
         bool, typer.Option("--kinetic", help="Stresses with their kinetic part, from the momenta of the structures.")
@@ -169,8 +174,10 @@ def evaluate(
     from ase_mlcalc.cli.potentials import file_of, say_if_seen
     from ase_mlcalc.cli.tables import metrics_table
     from ase_mlcalc.training.evaluate import evaluate_files
+    from ase_mlcalc.virials import DEFAULT_STRESS_DEFINITION, DEFINITIONS
 
     model = file_of(model)
+    out = Path(f"{data[0].stem}-errors") if out is None else out
     metrics = evaluate_files(
         model,
         data,
@@ -184,7 +191,10 @@ def evaluate(
         kinetic=kinetic,
     )
     _console().print(metrics_table(metrics, f"errors of {model}"))
-    say_if_seen(json.loads((out / "metrics.json").read_text(encoding="utf-8"))["n_seen_in_training"])
+    written = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    say_if_seen(written["n_seen_in_training"])
+    if definition is None and written["stress_definition"] in DEFINITIONS.keys() - {DEFAULT_STRESS_DEFINITION}:
+        typer.echo(f"note: per-atom stress by definition {written['stress_definition']}, which the labels name")
     typer.echo(f"wrote {out / 'metrics.json'}")
 
 
@@ -516,16 +526,19 @@ def check(
 
     Checkpoints are checked in float64 unless told otherwise.  Fails if a check fails.
     """
-    from ase_mlcalc.calculator import definition_of
+    from ase_mlcalc.calculator import MLCalculator, definition_of
     from ase_mlcalc.cli.checks import calculator_of, checks_table, scan_notes
     from ase_mlcalc.errors import ConfigError, MLCalcError
     from ase_mlcalc.files import write_text
+    from ase_mlcalc.model import check_species
     from ase_mlcalc.testing.everything import check_everything, failures, to_dict
     from ase_mlcalc.testing.scans.checks import ScanSubject
 
     precision: Literal["float32", "float64"] = "float32" if single else "float64"
     calculator = calculator_of(source, argument or (), precision, definition)
     atoms = _one_structure(structure, index)
+    if isinstance(calculator, MLCalculator):  # else each check would say so
+        check_species(atoms.numbers.tolist(), calculator.potential.species, source)
     if plots is not None and not scans:
         raise ConfigError("--plots draws the scans that --no-scans leaves out; give one of the two")
     scanned = ScanSubject(calculator, atoms) if scans else None
@@ -559,7 +572,7 @@ def report(
         Path | None, typer.Option("--reference", metavar="FILE", help="Trajectory to compare with.")
     ] = None,
     interval: Annotated[
-        float | None, typer.Option("--interval-fs", min=0.0, help="Time between frames that do not know theirs.")
+        float | None, typer.Option("--interval-fs", help="Time between frames that do not know theirs.")
     ] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", min=0.0, help="K, of the thermostat of a trajectory.")

@@ -19,15 +19,13 @@ from ase_mlcalc.data.baseline import SpeciesEnergyFit, fit_species_energy, resid
 from ase_mlcalc.data.bonds import bonds_of
 from ase_mlcalc.data.checks import CHECKS
 from ase_mlcalc.data.frames import Frame
-from ase_mlcalc.data.geometry import is_isolated_atom, volume
+from ase_mlcalc.data.geometry import G_PER_CM3, is_isolated_atom, volume
 from ase_mlcalc.data.levels import levels
 from ase_mlcalc.data.problems import Labelled, Problem, root_mean_square
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.properties import SPECS
 
 __all__ = ["Audit", "LabelCount", "Problem", "Range", "audit", "render_audit"]
-
-DALTON_PER_CUBIC_ANGSTROM_IN_G_PER_CM3 = 1.66053907
 
 STYLES = {"error": "bold red", "warning": "yellow", "not checked": "dim"}
 
@@ -150,10 +148,8 @@ def audit(frames: Sequence[Frame]) -> Audit:
         species_energy=data.fit,
         atoms_per_structure=Range(float(n_atoms.min()), float(n_atoms.mean()), float(n_atoms.max())),
         volume_A3=_range(data.volume),
-        density_g_per_cm3=_range(
-            np.where(sizes > 0, mass / data.volume, np.nan) * DALTON_PER_CUBIC_ANGSTROM_IN_G_PER_CM3
-        ),
-        residual_eV_per_atom=_range(np.where(bound, data.residual, np.nan)),
+        density_g_per_cm3=_range(np.where(sizes > 0, mass / data.volume, np.nan) * G_PER_CM3),
+        residual_eV_per_atom=_range(data.residual),
         force_rms_eV_per_A=root_mean_square(forces) if forces else None,
         max_force_eV_per_A=_range(data.max_force),
         pressure_GPa=_range(data.pressure / units.GPa),
@@ -163,10 +159,11 @@ def audit(frames: Sequence[Frame]) -> Audit:
 
 def _labelled(frames: Sequence[Frame]) -> Labelled:
     fit = fit_species_energy(frames)
+    bound = np.array([not is_isolated_atom(frame.atoms) for frame in frames])
     return Labelled(
         frames=frames,
         fit=fit,
-        residual=residuals_per_atom(frames, fit.species_energy),
+        residual=np.where(bound, residuals_per_atom(frames, fit.species_energy), np.nan),
         max_force=np.array([_max_force(frame) for frame in frames]),
         pressure=np.array([_pressure(frame) for frame in frames]),
         volume=np.array([volume(frame.atoms) for frame in frames]),

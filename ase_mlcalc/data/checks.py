@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
+from ase_mlcalc.data.definitions import check_definitions
 from ase_mlcalc.data.frames import Frame
 from ase_mlcalc.data.geometry import closest_contact, fingerprint, is_isolated_atom
 from ase_mlcalc.data.levels import in_words, levels
@@ -280,6 +281,7 @@ CHECKS = (
     check_contacts,
     check_notes,
     check_levels,
+    check_definitions,
     check_species_energies,
     check_energy_unit,
     check_forces,

@@ -4,7 +4,8 @@ import hashlib
 from typing import NamedTuple
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
+from numpy.typing import NDArray
 
 from ase_mlcalc.graph import has_volume
 from ase_mlcalc.neighbors import find_pairs
@@ -13,6 +14,9 @@ ISOLATED_ANGSTROM = 8.0
 """A single atom whose periodic images are at least this far away counts as isolated."""
 
 SEARCH_ANGSTROM = 1.5
+
+G_PER_CM3 = 1e27 / units.kg
+"""One u/Å³ in g/cm³; `units.kg` is a kilogram in u."""
 
 
 class Contact(NamedTuple):
@@ -59,6 +63,14 @@ def is_isolated_atom(atoms: Atoms) -> bool:
 def volume(atoms: Atoms) -> float:
     """Å³; NaN where the cell has no volume."""
     return float(atoms.get_volume()) if has_volume(atoms) else float("nan")
+
+
+def kinetic_part(atoms: Atoms) -> NDArray[np.float64]:
+    """(N, 3, 3) eV/Å³, the kinetic part -m v v / V of the stress of each atom; NaN without momenta or volume."""
+    if not atoms.has("momenta"):
+        return np.full((len(atoms), 3, 3), np.nan)
+    momenta = atoms.get_momenta()
+    return -np.einsum("n,na,nb->nab", 1 / atoms.get_masses(), momenta, momenta) / volume(atoms)
 
 
 def fingerprint(atoms: Atoms) -> str:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ase_mlcalc.config import Section
 from ase_mlcalc.data.frames import Note, Provenance
+from ase_mlcalc.data.geometry import kinetic_part
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.graph import has_volume
 from ase_mlcalc.properties import SPECS, Properties
@@ -148,20 +149,15 @@ def _candidates(name: str, atoms: Atoms, keys: LabelKeys, notes: list[Note]) -> 
             notes.append(Note(f"{name} from {origin} ignored: the cell has no volume"))
             continue
         if name in TENSORS and keys.stress_includes_kinetic and not is_virial:
-            kinetic = _kinetic_stresses(atoms, f"{name} ({origin})")
+            if not atoms.has("momenta"):
+                raise DataError(
+                    f"{name} ({origin}) is said to hold the kinetic part, but the structure has no momenta to take it "
+                    "out with; add them, or set data.keys.stress_includes_kinetic = false if the labels are the "
+                    "potential part"
+                )
+            kinetic = kinetic_part(atoms)
             value = value - (kinetic if name == "stresses" else kinetic.sum(axis=0))
         yield Candidate(origin, -value / atoms.get_volume() if is_virial else value)
-
-
-def _kinetic_stresses(atoms: Atoms, label: str) -> NDArray[np.float64]:
-    """(N, 3, 3) eV/Å³, -m v v / V of each atom."""
-    if not atoms.has("momenta"):
-        raise DataError(
-            f"{label} is said to hold the kinetic part, but the structure has no momenta to take it out with; add "
-            "them, or set data.keys.stress_includes_kinetic = false if the labels are the potential part"
-        )
-    momenta = atoms.get_momenta()
-    return -np.einsum("n,na,nb->nab", 1 / atoms.get_masses(), momenta, momenta) / atoms.get_volume()
 
 
 def _sources(name: str, setting: str, atoms: Atoms) -> Iterator[tuple[str, Any]]:

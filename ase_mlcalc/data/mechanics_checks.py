@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms, units
+from ase.data import chemical_symbols
 from ase.geometry import complete_cell
 from numpy.typing import NDArray
 
 from ase_mlcalc.data.frames import Frame
-from ase_mlcalc.data.problems import Labelled, Problem, correlation_of, root_mean_square
+from ase_mlcalc.data.problems import Labelled, Problem, correlation_of, robust_spread, root_mean_square
 
 LARGE_STRESS_RMS = 0.7
 """eV/Å³ (112 GPa); what stresses in GPa or kbar look like."""
@@ -18,7 +19,14 @@ MIN_WORK_PAIRS = 12
 WORK_FRAMES = 600
 NEAR_ANGSTROM = 1.0
 """Of the same structure: no atom is farther from where it is in the other."""
+STILL_ANGSTROM = 0.007
+"""Spread of the energy, over the root of the number of atoms and the rms force.  Right labels have 0.04 (molecules at
+500 K; it grows with the root of the temperature) to 1.4; water at 300 K with energies in hartree has 0.005."""
+STIFF_EV_PER_A2 = (5.0, 200.0)
+"""Bonds of H, C, N and O have 20 to 80 where forces follow their lengths; 0.4 to 1.6 with forces in hartree/bohr."""
 MIN_BONDS = 30
+FOLLOWS = 0.7
+"""Correlation from which the stiffness of bonds is believed."""
 TELLING = 0.35
 """Correlation from which a sign is believed; right labels of crystals, liquids and molecules have 0.4 to 1."""
 STRESS_SIGN = "ASE's stress is positive under tension (VASP's and virials have the other sign)"
@@ -59,6 +67,7 @@ def check_work(data: Labelled) -> Iterator[Problem]:
                 f"whether energies are in the unit of the forces: that takes {MIN_WORK_PAIRS} pairs of structures of "
                 f"one cell whose atoms are within {NEAR_ANGSTROM:g} Å of each other, and here are {len(pairs)}",
             )
+            yield from _still_energies(data, [k for rows in members.values() for k in rows])
         return
     # the error grows with the distance cubed
     pairs = sorted(pairs)[: max(2 * MIN_WORK_PAIRS, len(pairs) // 4)]
@@ -72,6 +81,7 @@ def check_work(data: Labelled) -> Iterator[Problem]:
             f"differences of their energies have a correlation of {correlation:.2f} only, as of structures too far "
             f"apart (median {np.median([pair.distance for pair in pairs]):.2g} Å)",
         )
+        yield from _still_energies(data, [k for rows in members.values() for k in rows])
         return
     slope = float(np.linalg.norm(difference_eV) / np.linalg.norm(work_eV))
     if correlation < 0:
@@ -88,6 +98,27 @@ def check_work(data: Labelled) -> Iterator[Problem]:
             f"energy differences are {slope:.3g} times the work of the forces (correlation {correlation:.2f} over "
             f"{len(pairs)} pairs of near structures), expected 1{likely} bring both to eV and Å",
         )
+
+
+def _still_energies(data: Labelled, rows: Sequence[int]) -> Iterator[Problem]:
+    """Energies that hardly vary where forces say that atoms are far from rest; of less weight than work."""
+    known = [k for k in rows if np.isfinite(data.residual[k])]
+    if len(known) < 10:
+        return
+    forces = root_mean_square([_forces(data.frames[k]) for k in known])
+    root_n = np.sqrt([len(data.frames[k].atoms) for k in known])
+    spread = robust_spread(data.residual[known] * root_n)
+    if forces > 0.1 and spread < STILL_ANGSTROM * forces:
+        yield Problem(
+            "warning",
+            f"energies vary by {spread:.2g} eV times the root of the number of atoms, which is little beside forces "
+            f"with an rms of {forces:.2g} eV/Å: are they in hartree (x 27.21), or all structures at one energy?",
+        )
+
+
+def _forces(frame: Frame) -> NDArray[np.float64]:
+    assert frame.labels.forces is not None
+    return frame.labels.forces.numpy()
 
 
 class _NearPair(NamedTuple):
@@ -140,18 +171,21 @@ def _displacement(first: Atoms, second: Atoms) -> NDArray[np.float64]:
 
 
 def check_bonds(data: Labelled) -> Iterator[Problem]:
-    """The sign of the forces: bonds that are longer than their like pull, shorter ones push."""
+    """Sign and unit of the forces: bonds longer than their like pull, and of stiff bonds it is known how much."""
     rows = [k for k, frame in enumerate(data.frames) if frame.labels.forces is not None and len(frame.atoms) > 1]
     if not rows:
         return
     found = [data.bonds(k) for k in rows[:: 1 + len(rows) // WORK_FRAMES]]
     species, length, push = (np.concatenate([bonds[field] for bonds in found]) for field in (0, 1, 3))
-    correlations, counts = [], []
+    correlations, counts, stiffness = [], [], {}
     for kind in np.unique(species, axis=0):
         same = (species == kind).all(axis=1)
         if same.sum() >= MIN_BONDS:
             correlations.append(correlation_of(length[same], push[same]))
             counts.append(int(same.sum()))
+            if correlations[-1] < -FOLLOWS and set(kind.tolist()) <= {1, 6, 7, 8}:
+                name = "-".join(chemical_symbols[z] for z in kind)
+                stiffness[name] = float(np.std(push[same]) / np.std(length[same]))
     if not counts:
         yield Problem("not checked", f"the sign of the forces: that takes {MIN_BONDS} bonds between like elements")
         return
@@ -161,6 +195,19 @@ def check_bonds(data: Labelled) -> Iterator[Problem]:
             "error",
             f"forces drive the atoms of long bonds apart and those of short ones together (correlation "
             f"{correlation:.2f} over {sum(counts)} bonds): they look like gradients; change their sign",
+        )
+
+    softest, stiffest = STIFF_EV_PER_A2
+    wrong = {name: value for name, value in stiffness.items() if not softest < value < stiffest}
+    if wrong and len(wrong) == len(stiffness):
+        name, value = next(iter(wrong.items()))
+        unit = (
+            "hartree/bohr (x 51.4) or hartree/Å (x 27.21)" if value < softest else "kcal/mol/Å (x 0.0434) or kJ/mol/nm"
+        )
+        yield Problem(
+            "error",
+            f"forces on {name} bonds grow by {value:.2g} eV/Å for each Å that they are stretched, and bonds of H, C, N "
+            f"and O have 20 to 80: are forces in {unit}, or lengths not in Å?",
         )
 
 

@@ -24,7 +24,8 @@ class Labelled(NamedTuple):
     frames: Sequence[Frame]
     fit: SpeciesEnergyFit
     residual: NDArray[np.float64]
-    """(n,) eV per atom after the reference energies; NaN where there is no energy."""
+    """(n,) eV per atom after the reference energies; NaN where there is no energy, and for isolated atoms, which are
+    the reference themselves and would only hide what bound structures say."""
     max_force: NDArray[np.float64]
     """(n,) eV/Å, largest force on an atom; NaN where there are no forces."""
     pressure: NDArray[np.float64]

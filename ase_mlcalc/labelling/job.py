@@ -77,8 +77,15 @@ def label_job(
     )
 
 
-def claim(job: LabelJob) -> None:
+def claim(job: LabelJob, *, has_results: bool) -> bool:
     """Put a labelling's identity into its folder, or make sure that it continues what is there.
+
+    One without results, as of a calculator whose name was misspelt, makes room for another.
+
+    Returns
+    -------
+    bool
+        Whether what is there is of the same labelling.
 
     Raises
     ------
@@ -90,15 +97,18 @@ def claim(job: LabelJob) -> None:
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        write_text(path, json.dumps(new, indent=1, ensure_ascii=False) + "\n")
-        return
+        old = None
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}); choose another output, or remove {job.folder}") from error
-    if changes := changed_keys(old, new):
+    changes = [] if old is None else changed_keys(old, new)
+    if changes and has_results:
         raise ConfigError(
             f"{job.folder} holds another calculation: {'; '.join(changes)}; undo the change to go on with it, or "
             "choose another output"
         )
+    if old != new:
+        write_text(path, json.dumps(new, indent=1, ensure_ascii=False) + "\n")
+    return not changes
 
 
 def _identity(job: LabelJob) -> dict[str, Any]:

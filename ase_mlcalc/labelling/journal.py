@@ -75,6 +75,16 @@ class Journal:
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
+    @property
+    def has_results(self) -> bool:
+        """Whether anything was calculated."""
+        return len(self._places) > len(self._failed)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._file.truncate(0)
+        self._places, self._failed = {}, {}
+
     def forget_failures(self) -> None:
         """Let failed structures be calculated once more; their new entries will count."""
         for key in self._failed:

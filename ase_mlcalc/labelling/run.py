@@ -1,6 +1,7 @@
 """`label`: reference calculations of many structures in worker processes, none of them twice."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -33,6 +34,8 @@ class Labelled(NamedTuple):
     """Calculations of this call, failed ones included; the others were there before."""
     level: str
     """Level of theory of the labels."""
+    n_damaged: int
+    """Lines of the journal that could not be read: what was calculated for them is lost."""
 
 
 def label(
@@ -107,11 +110,14 @@ def label(
     inputs = [bare(atoms) for atoms in structures]
     keys = [structure_key(atoms) for atoms in inputs]
     with exclusive(job.folder), workers_lock(job.folder) as lock, Journal(job.folder / JOURNAL_FILE) as journal:
-        claim(job)
+        if not claim(job, has_results=journal.has_results):
+            journal.clear()
         if retry:
             journal.forget_failures()
         unique = dict(zip(keys, inputs, strict=True))
         todo = {key: atoms for key, atoms in unique.items() if key not in journal}
+        if journal.n_damaged:
+            _say(job, f"{journal.n_damaged} lines of {JOURNAL_FILE} cannot be read")
         _say(job, f"{len(inputs)} structures, {len(todo)} to be calculated; {job.level}")
         try:
             with TaskProgress("label", len(unique), len(unique) - len(todo), shown=progress) as shown:
@@ -121,7 +127,7 @@ def label(
         finally:
             n_labelled, n_failed = write_labelled(job, inputs, keys, journal)
             _say(job, f"{n_labelled} labelled, {n_failed} failed, {len(inputs) - n_labelled - n_failed} left to do")
-    return Labelled(job.out, job.failed, n_labelled, n_failed, len(todo), job.level)
+    return Labelled(job.out, job.failed, n_labelled, n_failed, len(todo), job.level, journal.n_damaged)
 
 
 def _calculate(
@@ -152,13 +158,14 @@ def _calculate(
         executor=executor,
     )
     n_failed = 0
-    for done in work:
-        key = keys[done.number]
-        journal.add(Entry(key, done.result, done.error))
-        if done.error is not None:
-            n_failed += 1
-            _say(job, f"{todo[key].symbols} ({key}): {done.error}")
-        shown.over(f"{n_failed} failed" if n_failed else "")
+    with closing(work):  # where the disk is full, no calculation goes on while labels are written
+        for done in work:
+            key = keys[done.number]
+            journal.add(Entry(key, done.result, done.error))
+            if done.error is not None:
+                n_failed += 1
+                _say(job, f"{todo[key].symbols} ({key}): {done.error}")
+            shown.over(f"{n_failed} failed" if n_failed else "")
 
 
 def _say(job: LabelJob, text: str) -> None:

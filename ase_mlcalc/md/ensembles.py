@@ -8,7 +8,7 @@ at "500 K" would be at 643 K.  So the thermostats are told the number here.
 
 import json
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
@@ -20,8 +20,9 @@ from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 
+from ase_mlcalc.foreign import potential_energy
 from ase_mlcalc.md.config import MDConfig
-from ase_mlcalc.md.velocities import degrees_of_freedom, draw_momenta, remove_rigid_motion
+from ase_mlcalc.md.velocities import degrees_of_freedom, draw_momenta, draw_momenta_at_rest, remove_rigid_motion
 
 State = dict[str, NDArray[Any]]
 
@@ -29,8 +30,9 @@ State = dict[str, NDArray[Any]]
 def set_initial_momenta(atoms: Atoms, config: MDConfig) -> None:
     """Draw or keep momenta; rigid motion is taken out where the equations of motion would conserve it."""
     if config.initial_velocities == "thermal":
-        draw_momenta(atoms, config.temperature_K, np.random.default_rng([config.seed, 0]))
-    if conserves_momentum(config):
+        draw = draw_momenta_at_rest if conserves_momentum(config) else draw_momenta
+        draw(atoms, config.temperature_K, np.random.default_rng([config.seed, 0]))
+    elif conserves_momentum(config):
         remove_rigid_motion(atoms)
 
 
@@ -43,8 +45,6 @@ def conserves_momentum(config: MDConfig) -> bool:
 
 class Integrator(ABC):
     """Equations of motion: an ASE dynamics object, its thermostat's target, and its state for a restart."""
-
-    thermostated: ClassVar[bool] = True
 
     def __init__(self, atoms: Atoms, config: MDConfig) -> None:
         self.atoms = atoms
@@ -84,7 +84,7 @@ class Integrator(ABC):
         if "energy" not in self.atoms.calc.implemented_properties:
             return None
         try:
-            return float(self.atoms.get_potential_energy()) + float(self.atoms.get_kinetic_energy())
+            return potential_energy(self.atoms) + float(self.atoms.get_kinetic_energy())
         except PropertyNotImplementedError:
             return None
 
@@ -95,8 +95,6 @@ class Integrator(ABC):
 
 class Verlet(Integrator):
     """Velocity Verlet at constant energy."""
-
-    thermostated = False
 
     def _make(self) -> MolecularDynamics:
         return VelocityVerlet(self.atoms, self._timestep)

@@ -10,8 +10,13 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 
+from ase_mlcalc.data.frames import DEFINITION_KEY, LEVEL_KEY
+from ase_mlcalc.data.labels import LABEL_KEYS
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.files import atomic_path, uninterrupted
+
+OF_THE_START = LABEL_KEYS | {DEFINITION_KEY, LEVEL_KEY, "temperature_K", "run", "density_g_per_cm3"}
+"""Entries of a structure that later frames do not share: its labels, and where it was sampled."""
 
 
 class FrameFile:
@@ -44,11 +49,13 @@ class FrameFile:
     ) -> None:
         """Append a frame; results that are ``None`` are left out."""
         frame = atoms.copy()
+        for entries in (frame.info, frame.arrays):
+            for key in OF_THE_START & entries.keys():
+                del entries[key]
         frame.info |= {"step": step, "time_ps": time_ps}
         given = {name: value for name, value in results.items() if value is not None}
-        frame.info.pop("stress_definition", None)  # of the stresses that the starting structure was read with
         if "stresses" in given and stress_definition is not None:
-            frame.info["stress_definition"] = stress_definition
+            frame.info[DEFINITION_KEY] = stress_definition
         if given:
             frame.calc = SinglePointCalculator(frame, **given)
         _append(self._writer, frame)

@@ -12,7 +12,7 @@ from ase_mlcalc.errors import DataError
 from ase_mlcalc.foreign import make_foreign
 from ase_mlcalc.md.config import JobFiles
 from ase_mlcalc.md.engines import ASE, Engine
-from ase_mlcalc.md.result import RunResult, clear_run
+from ase_mlcalc.md.result import RunResult, clear_run, refuse_another_job
 from ase_mlcalc.md.run import Stage, alone, md_steps
 from ase_mlcalc.md.stages import MDJob
 
@@ -50,8 +50,10 @@ def job_steps(
     folder = Path(job.job.output)
     if job.job.overwrite:
         clear_run(folder)
+    stages = job.stages()
+    refuse_another_job(folder, [name for name, _ in stages])
     results: list[RunResult] = []
-    for name, config in job.stages():
+    for name, config in stages:
         source = job.job.model or job.job.calculator
         steps = md_steps(
             atoms,

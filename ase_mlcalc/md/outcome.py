@@ -19,6 +19,10 @@ class Outcome(StrEnum):
     REFUSED = (
         "stopped: the potential refused the structure; look at the last frames for atoms that fell onto each other"
     )
+    CALCULATION_FAILED = (
+        "stopped: the calculator raised an error; look at the last frames for a structure that it cannot be right for, "
+        "or that its method does not converge on"
+    )
     FUSED = (
         "atoms came closer than their elements allow; the potential lacks a repulsive wall there: "
         "add structures with short distances to the training set"

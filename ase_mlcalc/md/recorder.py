@@ -40,7 +40,7 @@ class Recorder:
         self._frames_every, self._stresses_every = config.steps_between_frames
         self._trajectory = folder / f"{stage}.traj"
         self._rows = [folder / THERMO_FILE, stress_series_path(folder, stage), heat_flux_path(folder, stage)]
-        kept = _lengths_at_start(folder, self._rows) if lengths is None else lengths
+        kept = _lengths_at_start(folder, stage, self._rows) if lengths is None else lengths
         for path in self._rows:
             _cut(path, kept.get(path.name, 0))
         with ExitStack() as opened:
@@ -104,10 +104,17 @@ class Recorder:
         return step * self._config.timestep_fs / 1000.0
 
 
-def _lengths_at_start(folder: Path, rows: list[Path]) -> dict[str, int]:
+def _lengths_at_start(folder: Path, stage: str, rows: list[Path]) -> dict[str, int]:
     """A stage adds to the thermo file of those before it, and begins its own files anew."""
     thermo = folder / THERMO_FILE
-    return {path.name: path.stat().st_size if path == thermo and path.exists() else 0 for path in rows}
+    return {path.name: _length_before(thermo, stage) if path == thermo else 0 for path in rows}
+
+
+def _length_before(thermo: Path, stage: str) -> int:
+    """Bytes of whole rows before the first of a stage, which are there if it began before and lost its checkpoint."""
+    text = thermo.read_bytes() if thermo.exists() else b""
+    first = text.find(f"\n{stage},".encode())
+    return (first if first >= 0 else text.rfind(b"\n")) + 1
 
 
 def _cut(path: Path, length: int) -> None:

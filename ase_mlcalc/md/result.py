@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 
 from ase_mlcalc.config import Section, changed_keys
 from ase_mlcalc.errors import ConfigError, DataError
-from ase_mlcalc.files import write_text
+from ase_mlcalc.files import exclusive, write_text
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.drift import Slope
 from ase_mlcalc.md.outcome import Outcome
@@ -181,6 +182,43 @@ def refuse_another_run(earlier: RunResult, config: MDConfig, identity: dict[str,
         )
 
 
+def refuse_another_job(folder: Path, names: Sequence[str]) -> None:
+    """Make sure that the stages in a folder are those of a job by name; what each does is compared in its turn.
+
+    Raises
+    ------
+    ConfigError
+        It holds others.
+    """
+    held = [stage.name for stage in read_results(folder)]
+    if any(before != now for before, now in zip(held, names, strict=False)):
+        raise ConfigError(
+            f"{folder} already holds another job: stages (were {', '.join(held)}, now {', '.join(names)}); "
+            "choose another folder, or set job.overwrite = true to remove the earlier run"
+        )
+
+
+def refuse_to_overtake(folder: Path, name: str) -> None:
+    """Make sure that a stage is not run while another one of its folder is half-way.
+
+    Raises
+    ------
+    ConfigError
+        One is; the message says which.
+    """
+    for stage in read_results(folder):
+        if stage.name != name and stage.outcome in UNFINISHED:
+            raise ConfigError(
+                f"{folder} holds a stage {stage.name!r} that is {stage.outcome.name} and not at its end, so that "
+                f"{name!r} cannot run there; go on with {stage.name!r} first, or choose another folder"
+            )
+
+
+def goes_on(earlier: RunResult, config: MDConfig) -> bool:
+    """Whether there is something left to do of a stage."""
+    return earlier.outcome in UNFINISHED or (earlier.completed and is_longer(config, earlier.config))
+
+
 def is_longer(config: MDConfig, before: MDConfig) -> bool:
     """Whether a stage is asked for that goes on behind the end of an earlier one."""
     return config.time_ps > before.time_ps and config.steps > before.steps
@@ -212,9 +250,18 @@ def refuse_to_go_on(earlier: RunResult, config: MDConfig, *, at_its_end: bool) -
 
 
 def clear_run(folder: Path) -> None:
-    """Remove the files of an earlier run from a folder, and nothing else."""
-    for stage in read_results(folder):
-        for suffix in (".traj", "-failure.extxyz", "-stress.csv", "-heat-flux.csv", "-checkpoint.npz"):
-            (folder / f"{stage.name}{suffix}").unlink(missing_ok=True)
-    for name in (THERMO_FILE, RESULT_FILE, ".lock"):
-        (folder / name).unlink(missing_ok=True)
+    """Remove the files of an earlier run from a folder, and nothing else.
+
+    Raises
+    ------
+    ConfigError
+        Another process is at work in it.
+    """
+    if not folder.is_dir():
+        return
+    with exclusive(folder):
+        for stage in read_results(folder):
+            for suffix in (".traj", "-failure.extxyz", "-stress.csv", "-heat-flux.csv", "-checkpoint.npz"):
+                (folder / f"{stage.name}{suffix}").unlink(missing_ok=True)
+        for name in (THERMO_FILE, RESULT_FILE):  # not the lock: who has opened it would hold that of no file
+            (folder / name).unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """`run_md`: one stage of molecular dynamics with any ASE calculator, from its start or from where it was killed."""
 
-import errno
 import warnings
 from collections.abc import Generator, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.errors import MLCalcError, NumericalError, StructureError
-from ase_mlcalc.files import exclusive, make_folder, remove_leftovers, uninterrupted
+from ase_mlcalc.files import exclusive, is_disk_full, make_folder, remove_leftovers, uninterrupted
 from ase_mlcalc.foreign import forget
 from ase_mlcalc.md.config import MDConfig
 from ase_mlcalc.md.drift import energy_drift, fit_slope
@@ -27,15 +26,16 @@ from ase_mlcalc.md.provenance import Provenance, identify_calculator, identify_s
 from ase_mlcalc.md.recorder import Recorder
 from ase_mlcalc.md.restart import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from ase_mlcalc.md.result import (
-    UNFINISHED,
     Event,
     RunResult,
     can_be_longer,
     earlier_stage,
+    goes_on,
     is_longer,
     read_results,
     refuse_another_run,
     refuse_to_go_on,
+    refuse_to_overtake,
     save_result,
 )
 from ase_mlcalc.md.start import check_start, doubts
@@ -116,7 +116,7 @@ def run_md(
     ------
     ConfigError
         No calculator; equations of motion that do not fit the structure; the folder already holds another stage of this
-        name; another process is at work in it.
+        name, or one that is not at its end; another process is at work in it.
     StructureError
         The starting structure is empty, its positions or momenta are not finite, or the potential refuses it.
     ModelError
@@ -162,7 +162,6 @@ def md_steps(
     into it.
     """
     folder = Path(folder)
-    earlier = earlier_stage(folder, name)
     check_start(atoms, config)
     identity: dict[str, Any] = {
         "structure": identify_structure(atoms),
@@ -171,25 +170,41 @@ def md_steps(
     }
     if engine.name != ASE.name:
         identity["engine"] = engine.name
+    earlier = _same_stage(folder, name, config, identity)
+    if earlier is None or goes_on(earlier, config):
+        make_folder(folder)
+        with exclusive(folder):
+            remove_leftovers(folder)
+            earlier = _same_stage(folder, name, config, identity)  # another process may have ended it meanwhile
+            if earlier is None or goes_on(earlier, config):
+                begun = _ready(folder, name, config, earlier)
+                stage = Stage(atoms, config, folder, name, tuple(reference), engine)
+                made_by = provenance(source, engine.packages)
+                announced = begun or _announced(atoms, config, folder, name, identity, made_by)
+                return (yield from stage.run(announced, progress=progress))
+    _go_to_the_end(atoms, earlier)
+    return earlier
+
+
+def _same_stage(folder: Path, name: str, config: MDConfig, identity: dict[str, Any]) -> RunResult | None:
+    """What a folder holds of a stage; refused where that is another run."""
+    earlier = earlier_stage(folder, name)
     if earlier is not None:
         refuse_another_run(earlier, config, identity)
-        longer = is_longer(config, earlier.config)
-        if earlier.outcome not in UNFINISHED and not (longer and earlier.completed):
-            _go_to_the_end(atoms, earlier)
-            return earlier
-        if longer:
-            there = not earlier.completed or checkpoint_path(folder, name).exists()
-            refuse_to_go_on(earlier, config, at_its_end=there)
-            earlier = earlier.model_copy(update={"config": config})
-    make_folder(folder)
-    with exclusive(folder):
-        remove_leftovers(folder)
-        if earlier is None:
-            for before in read_results(folder):  # whose ends are no ends any more
-                checkpoint_path(folder, before.name).unlink(missing_ok=True)
-        stage = Stage(atoms, config, folder, name, tuple(reference), engine)
-        announced = earlier or _announced(atoms, config, folder, name, identity, provenance(source, engine.packages))
-        return (yield from stage.run(announced, progress=progress))
+    return earlier
+
+
+def _ready(folder: Path, name: str, config: MDConfig, earlier: RunResult | None) -> RunResult | None:
+    """Make a folder ready for a stage that is to begin or to go on; what there is of it, as long as it is to be now."""
+    refuse_to_overtake(folder, name)
+    if earlier is None:
+        for before in read_results(folder):  # whose ends are no ends any more
+            checkpoint_path(folder, before.name).unlink(missing_ok=True)
+    elif is_longer(config, earlier.config):
+        there = not earlier.completed or checkpoint_path(folder, name).exists()
+        refuse_to_go_on(earlier, config, at_its_end=there)
+        return earlier.model_copy(update={"config": config})
+    return earlier
 
 
 def _go_to_the_end(atoms: Atoms, earlier: RunResult) -> None:
@@ -284,8 +299,8 @@ class Stage:
             ended = yield from self._run_to_the_end(progress=progress)
             result = self._measured(result, ended)
             save_result(result)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
+        except (OSError, MLCalcError) as error:
+            if not is_disk_full(error):
                 raise
             with suppress(OSError, MLCalcError):  # there may be no space to say so
                 save_result(result.model_copy(update={"outcome": Outcome.DISK_FULL, "steps_done": self.step}))
@@ -313,6 +328,12 @@ class Stage:
                 return self._closed(_Ended(Outcome.REFUSED, str(error)), recorder)
             except KeyboardInterrupt:
                 return self._closed(_Ended(Outcome.INTERRUPTED), recorder)
+            except Exception as error:
+                # a method that does not converge says something about the structure; a disk or memory does not
+                if isinstance(error, MLCalcError | OSError | MemoryError) or isinstance(self.atoms.calc, MLCalculator):
+                    raise
+                failed = f"{type(error).__name__} at step {self.step}: {' '.join(str(error).split())}"
+                return self._closed(_Ended(Outcome.CALCULATION_FAILED, failed), recorder)
         return _Ended(Outcome.COMPLETED)
 
     def _integrate(self, recorder: Recorder, update: Update) -> Generator["Stage", None, None]:
@@ -432,7 +453,10 @@ class Stage:
             ended = self._with_its_cause(ended)
             why = f"{ended.outcome.name}: {ended.detail}"
             path = self.folder / f"{self.name}-failure.extxyz"
-            self.recent.write(path, self.config.timestep_fs, self.step, why)
+            try:
+                self.recent.write(path, self.config.timestep_fs, self.step, why)
+            except MLCalcError as error:  # how the run ended counts more than the structures before it
+                ended = _Ended(ended.outcome, "; ".join(filter(None, (ended.detail, str(error)))))
         atoms.set_cell(good.cell, scale_atoms=False)
         atoms.set_positions(good.positions, apply_constraint=False)
         atoms.set_momenta(good.momenta, apply_constraint=False)

@@ -11,6 +11,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from numpy.typing import NDArray
 
 from ase_mlcalc.errors import DataError, NumericalError
+from ase_mlcalc.foreign import potential_energy
 from ase_mlcalc.graph import has_volume
 from ase_mlcalc.md.velocities import temperature_K
 
@@ -69,6 +70,8 @@ def measure(
 def quantity(atoms: Atoms, name: str) -> Any:
     """A property from the calculator of a structure, or ``None`` if the calculator does not provide it.
 
+    The energy is the one that forces are derivatives of: the free energy, where there is one.
+
     Raises
     ------
     NumericalError
@@ -77,7 +80,8 @@ def quantity(atoms: Atoms, name: str) -> Any:
     if name not in atoms.calc.implemented_properties:
         return None
     try:
-        value = atoms.calc.get_property(name, atoms)
+        energy = name == "energy"
+        value = potential_energy(atoms, apply_constraint=False) if energy else atoms.calc.get_property(name, atoms)
     except PropertyNotImplementedError:
         return None
     if not np.isfinite(value).all():

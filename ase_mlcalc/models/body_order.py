@@ -31,14 +31,14 @@ between 0 and 1, or bonds and next neighbours would hardly differ.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
-from ase_mlcalc.graph import Graph
+from ase_mlcalc.graph import Graph, within
 from ase_mlcalc.model import Model, ModelConfig, NetworkConfig, SpeciesIndex, Stage
 from ase_mlcalc.nn.constant import Constant
 from ase_mlcalc.nn.dense import dense
@@ -141,7 +141,7 @@ class PairTerm(nn.Module):
 
     def forward(self, graph: Graph, species_n: Tensor) -> Tensor:
         """(N,) half of the energy of a pair at each of its ends."""
-        edges = short_edges(graph, self.cutoff)
+        edges = within(graph, self.cutoff)
         d_p = edges.vectors.square().sum(dim=1).sqrt()
         type_p = self.bonds(species_n[edges.centers], species_n[edges.neighbors])
         e_p = self.energies(d_p, type_p) if self.table is None else self.table(d_p).gather(1, type_p[:, None])[:, 0]
@@ -172,7 +172,7 @@ class TripletTerm(nn.Module):
 
     def forward(self, graph: Graph, species_n: Tensor) -> Tensor:
         """(N,) the energies of all angles at each atom."""
-        edges = short_edges(graph, self.cutoff)
+        edges = within(graph, self.cutoff)
         first, second = find_triplets(edges.centers)
         centers_t, species_p = edges.centers[first], species_n[edges.neighbors]
         shape_tk, u_t = self._shape(edges.vectors, first, second, species_p)
@@ -196,20 +196,6 @@ class TripletTerm(nn.Module):
         cosine_t = (one_tk[:, :3] * other_tk[:, :3]).sum(dim=1) / (d_t2[:, 0] * d_t2[:, 1])
         shape_tk = torch.stack([x_t2.mean(dim=1), difference_t, across_t, 0.5 * cosine_t + 0.5], dim=1)
         return shape_tk, one_tk[:, 4] * other_tk[:, 4]
-
-
-class ShortEdges(NamedTuple):
-    """Those edges of a graph that are shorter than a cutoff."""
-
-    centers: Tensor
-    neighbors: Tensor
-    vectors: Tensor
-
-
-def short_edges(graph: Graph, cutoff: float) -> ShortEdges:
-    """The edges of a graph below a cutoff, in their order."""
-    short = torch.nonzero(graph.vectors.square().sum(dim=1) < cutoff**2)[:, 0]
-    return ShortEdges(graph.centers[short], graph.neighbors[short], graph.vectors.index_select(0, short))
 
 
 class MessagePassing(nn.Module):

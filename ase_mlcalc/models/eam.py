@@ -238,9 +238,9 @@ def _splines(tables: Sequence[Array], *, flat_end: bool = False) -> Tensor:
 
 
 def _spline(table: Tensor, row_p: Tensor, x_p: Tensor, spacing: float) -> Tensor:
-    """(E,) values of the splines in the rows of a table at x >= 0; the last interval goes on beyond its end."""
+    """(E,) values of the splines in the rows of a table; its first and last interval go on beyond the ends."""
     t_p = x_p / spacing
-    k_p = t_p.detach().long().clamp(max=table.shape[1] - 1)
+    k_p = t_p.detach().long().clamp(0, table.shape[1] - 1)  # tables may have densities slightly below zero
     u_p = t_p - k_p
     c_p = table[row_p, k_p]
     return c_p[:, 0] + u_p * (c_p[:, 1] + u_p * (c_p[:, 2] + u_p * c_p[:, 3]))

@@ -22,9 +22,9 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from ase_mlcalc.errors import DataError, NotFittedError, StructureError
+from ase_mlcalc.errors import ConfigError, DataError, NotFittedError, StructureError
 from ase_mlcalc.graph import Graph, collate
-from ase_mlcalc.kernels import inverse_distances
+from ase_mlcalc.kernels import inverse_distances, order
 from ase_mlcalc.kernels.fit import Fit, Molecules, Settings, best_fit
 from ase_mlcalc.kernels.symmetry import find_symmetries
 from ase_mlcalc.memory import GB, available_bytes
@@ -94,10 +94,17 @@ class SGDML(Model, name="sgdml", outputs={"energy"}):
     order_sd: Tensor
     lengths_m: Tensor
     overlaps_m: Tensor
+    bonds_k: Tensor
+    longest_k: Tensor
 
     def __init__(self, config: SGDMLConfig) -> None:
         super().__init__(config)
         n_atoms = len(config.numbers)
+        if n_atoms < 2:  # said here, because numbers can come from the training structures after the configuration
+            raise ConfigError(
+                f"model 'sgdml' learns from distances between atoms, got numbers = {list(config.numbers)}; give at "
+                "least two atoms"
+            )
         n_pairs = n_atoms * (n_atoms - 1) // 2
         nothing = torch.zeros(0, n_pairs, dtype=torch.float64)
         self.put(Fit(torch.zeros(n_pairs, dtype=torch.float64), nothing, nothing, 1.0), torch.arange(n_atoms)[None])
@@ -118,6 +125,10 @@ class SGDML(Model, name="sgdml", outputs={"energy"}):
         self.register_buffer("order_sd", order_sd, persistent=False)
         self.register_buffer("lengths_m", self.points_md.square().sum(dim=1), persistent=False)
         self.register_buffer("overlaps_m", (self.points_md * self.weights_md).sum(dim=1), persistent=False)
+        distances = 1.0 / (self.points_md + self.origin_d).cpu()
+        bonds = order.known_bonds(distances.numpy(), np.array(self.config.numbers))
+        self.register_buffer("bonds_k", torch.from_numpy(bonds.pairs), persistent=False)
+        self.register_buffer("longest_k", torch.from_numpy(bonds.longest), persistent=False)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
         for name in self._persistent_buffers():
@@ -134,12 +145,25 @@ class SGDML(Model, name="sgdml", outputs={"energy"}):
         return [name for name in self._buffers if name not in self._non_persistent_buffers_set]
 
     def forward(self, graph: Graph) -> Properties:
-        """Energies of all structures of a graph."""
+        """Energies of all structures of a graph.
+
+        Raises
+        ------
+        NotFittedError
+            The model was not solved.
+        StructureError
+            Periodic images, or a molecule longer than the cutoff.
+        DataError
+            Like atoms that are not in the order of the training geometries; see `kernels.order`.
+        """
         if len(self.points_md) == 0:
             raise NotFittedError(
                 "model 'sgdml' was not solved yet; train it (`ase-mlcalc train`), call solve, or load a checkpoint"
             )
-        x_bd = 1.0 / self._distances(graph) - self.origin_d
+        r_bd = self._distances(graph)
+        if not torch.compiler.is_compiling():
+            self._refuse_another_order(r_bd.detach())
+        x_bd = 1.0 / r_bd - self.origin_d
         u_bsd = x_bd[:, self.order_sd]
         u_td = u_bsd.flatten(0, 1)
         squares_tm = torch.addmm(u_td.square().sum(dim=1)[:, None] + self.lengths_m, u_td, self.points_md.T, alpha=-2.0)
@@ -163,6 +187,25 @@ class SGDML(Model, name="sgdml", outputs={"energy"}):
             _refuse_incomplete(edges, self.config.cutoff)
         pairs = value_p.new_zeros(n_structures * n_atoms**2, *value_p.shape[1:]).index_add(0, place_p, value_p)
         return pairs.reshape(n_structures, n_atoms, n_atoms, *value_p.shape[1:])
+
+    def _refuse_another_order(self, r_bd: Tensor) -> None:
+        """Refuse molecules whose bonds are those of the training geometries between other atoms.
+
+        Exchanges that the model's own permutations undo are none to it, and broken bonds are its user's business.
+        """
+        missing_b = (r_bd[:, self.bonds_k] > self.longest_k).any(dim=1)
+        if not bool(missing_b.any()):
+            return
+        r_bd = r_bd[missing_b]
+        missing_bs = (r_bd[:, self.order_sd][:, :, self.bonds_k] > self.longest_k).any(dim=2)
+        known = order.KnownBonds(self.bonds_k.cpu().numpy(), self.longest_k.cpu().numpy())
+        for r_d in r_bd[missing_bs.all(dim=1)].cpu().numpy():
+            why = order.exchanged(r_d, np.array(self.config.numbers), known)
+            if why:
+                raise DataError(
+                    f"model 'sgdml' knows these atoms in another order: in its training geometries {why}; sort the "
+                    "atoms as in its training data, or use a transferable model"
+                )
 
     def solve(
         self,

@@ -50,6 +50,7 @@ class StressEquivariant(Model, name="stress_equivariant", outputs={"stresses"}):
         c = config
         self.reads = frozenset({"vectors"} | ({"velocities"} if c.with_velocities else set()))
         self.includes_kinetic = c.part == "total"
+        self.depth = 1 + c.n_interactions
         self.species_index = SpeciesIndex(c.species)
         self.radial = BesselBasis(c.n_radial, c.cutoff)
         self.harmonics = SphericalHarmonics(c.l_max)

@@ -65,6 +65,7 @@ class StressGAT(Model, name="stress_gat", outputs={"stresses"}):
         self.atoms = AtomFeatures(len(c.species), positions=c.positions, velocity_scale=c.scale_of_velocities)
         self.reads = self.atoms.reads | {"vectors"}
         self.includes_kinetic = c.part == "total"
+        self.depth = c.n_blocks
         self.species_index = SpeciesIndex(c.species)
         self.basis = BesselBasis(c.n_radial, c.cutoff)
         widths = [self.atoms.size] + [c.features] * c.n_blocks

@@ -61,6 +61,7 @@ class StressPointCloud(Model, name="stress_pointcloud", outputs={"stresses"}):
         self.atoms = AtomFeatures(len(c.species), positions=c.positions, velocity_scale=c.scale_of_velocities)
         self.reads = self.atoms.reads | {"vectors"}
         self.includes_kinetic = c.part == "total"
+        self.depth = c.n_layers
         self.species_index = SpeciesIndex(c.species)
         self.basis = BesselBasis(c.n_radial, c.cutoff)
         n_edge = c.n_radial + 3 if c.edge_vectors else 0

@@ -9,12 +9,11 @@ Each part sees neighbours up to its own cutoff.  `ase_mlcalc.sums.add` makes sum
 
 from typing import Any, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from ase_mlcalc.errors import MLCalcError, ModelError
-from ase_mlcalc.graph import Graph
+from ase_mlcalc.graph import Graph, within
 from ase_mlcalc.model import Model, ModelConfig, lookup
 from ase_mlcalc.properties import Properties
 
@@ -95,14 +94,3 @@ class Sum(Model, name="sum", outputs={"energies"}):
             energies = scale * part(seen).energies
             total = energies if total is None else total + energies
         return Properties(energies=total)
-
-
-def within(graph: Graph, cutoff: float) -> Graph:
-    """The same structures with the edges that are shorter than a smaller cutoff."""
-    short = torch.nonzero(graph.vectors.square().sum(dim=1) < cutoff**2)[:, 0]
-    return graph._replace(
-        centers=graph.centers[short],
-        neighbors=graph.neighbors[short],
-        shifts=None if graph.shifts is None else graph.shifts[short],
-        vectors=graph.vectors.index_select(0, short),
-    )

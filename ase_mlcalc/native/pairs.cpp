@@ -79,7 +79,7 @@ void search(int64_t n_atoms, int64_t n_centers, const double *positions, const d
             double f = 0;
             for (int b = 0; b < 3; ++b) f += positions[3 * i + b] * inverse[3 * b + a];
             const double whole = pbc[a] ? std::floor(f) : 0.0;
-            wraps[3 * i + a] = int32_t(whole);
+            wraps[3 * i + a] = int32_t(whole);  // fits: farther atoms have been refused
             home[3 * i + a] = std::clamp<int64_t>(int64_t((f - whole) * double(count[a])), 0, count[a] - 1);
         }
         of_atom[i] = (home[3 * i] * count[1] + home[3 * i + 1]) * count[2] + home[3 * i + 2];

@@ -11,13 +11,13 @@ import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 from ase.data.colors import jmol_colors
-from ase.geometry import find_mic
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.patches import Circle, Polygon
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ase_mlcalc.md.monitors.pairs import to_nearest_images
 from ase_mlcalc.plots import COLORS, GREY
 
 Array = NDArray[np.float64]
@@ -113,7 +113,7 @@ def _to_the_middle(atoms: Atoms, marked: Sequence[int]) -> Array:
     if not (marked and atoms.pbc.any()):
         return np.zeros(3)
     first = atoms.positions[marked[0]]
-    others, _ = find_mic(atoms.positions[marked] - first, atoms.cell, atoms.pbc)
+    others = to_nearest_images(atoms.positions[marked] - first, np.asarray(atoms.cell), atoms.pbc)
     scaled = atoms.cell.complete().scaled_positions((first + others.mean(axis=0))[None])[0]
     return np.asarray(np.where(atoms.pbc, 0.5 - scaled, 0.0) @ atoms.cell.complete())
 

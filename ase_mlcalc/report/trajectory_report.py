@@ -1,6 +1,7 @@
 """`write_trajectory_report`: monitors, thermodynamics, structure and motion of the trajectory of any program."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from ase import Atoms, units
 
 from ase_mlcalc.analysis.observables_files import TrajectoryFile
+from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.files import atomic_path, make_folder, write_text
 from ase_mlcalc.graph import has_volume
 from ase_mlcalc.md.drift import energy_drift, fit_slope
@@ -75,8 +77,10 @@ def write_trajectory_report(
     DataError
         A trajectory without frames, of changing atoms, or that ASE cannot read.
     ConfigError
-        The folder cannot be made.
+        The folder cannot be made; an interval that is not positive.
     """
+    if interval_fs is not None and not 0.0 < interval_fs < math.inf:
+        raise ConfigError(f"the interval between frames has to be a positive time in fs, got {interval_fs!r}")
     frames = TrajectoryFile(trajectory)
     make_folder(Path(out))
     inspection = inspect(

@@ -11,6 +11,7 @@ from ase.constraints import FixInternals
 from ase.optimize import BFGS
 
 from ase_mlcalc.errors import ConfigError, NumericalError
+from ase_mlcalc.foreign import potential_energy
 
 LINEAR_DEGREES = 3.0
 """An angle is kept so far from 180 degrees, where the direction in which it would bend is not defined."""
@@ -128,6 +129,6 @@ def _relaxed(
             "take smaller steps along the path, or more of them in a relaxation"
         )
     found = Atoms(work.numbers, work.positions, cell=work.cell, pbc=work.pbc, info=dict(atoms.info))
-    energy, forces = work.get_potential_energy(), work.get_forces(apply_constraint=False)
+    energy, forces = potential_energy(work, apply_constraint=False), work.get_forces(apply_constraint=False)
     found.calc = SinglePointCalculator(found, energy=energy, forces=forces)
     return found

@@ -1,14 +1,16 @@
 """`sample`: molecular dynamics in worker processes, and of all frames those that differ most."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.io.extxyz import write_extxyz
 from numpy.typing import NDArray
 
+from ase_mlcalc.data.geometry import G_PER_CM3
 from ase_mlcalc.errors import MLCalcError
 from ase_mlcalc.files import atomic_path, exclusive, make_folder
 from ase_mlcalc.labelling.structures import bare
@@ -23,8 +25,6 @@ from ase_mlcalc.study.progress import steps_of_job
 from ase_mlcalc.workers import TaskProgress, work_on, workers_lock
 
 OUT_FILE, FIGURE_FILE, LOGS = "sample.extxyz", "sample.png", "logs"
-G_PER_CM3 = 1e3 * units._amu * 1e24  # noqa: SLF001  (ASE's name of the atomic mass unit in kg)
-"""Of one atomic mass unit in a cubic Ångström."""
 RANDOM_ORDERS = 10
 """Of candidates, for comparison."""
 
@@ -95,11 +95,12 @@ def _make(
         tasks = (run_task(runs[k].job, wanted) for k in todo)
         table = job.sample
         work = work_on(tasks, table.n_workers, table.threads, folder / LOGS, lock, look, executor=job.executor)
-        for done in work:
-            k = todo[done.number]
-            steps[k] = runs[k].steps
-            if done.error is not None:
-                errors[k] = done.error
+        with closing(work):
+            for done in work:
+                k = todo[done.number]
+                steps[k] = runs[k].steps
+                if done.error is not None:
+                    errors[k] = done.error
     return errors
 
 

@@ -19,6 +19,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, Voronoi
 
+from ase_mlcalc.data.geometry import kinetic_part
 from ase_mlcalc.errors import StructureError
 from ase_mlcalc.graph import describe_flat_cell, has_volume
 
@@ -34,9 +35,8 @@ def kinetic_stresses(atoms: Atoms) -> Array:
         No velocities, or no volume.
     """
     _require(atoms, velocities=True)
-    velocities = atoms.get_velocities()
-    flow = atoms.get_masses()[:, None, None] * velocities[:, :, None] * velocities[:, None, :]
-    return -full_3x3_to_voigt_6_stress(flow) / atoms.get_volume()
+    stresses: Array = full_3x3_to_voigt_6_stress(kinetic_part(atoms))
+    return stresses
 
 
 def total_stresses(atoms: Atoms) -> Array:

@@ -9,8 +9,9 @@ from typing import Any
 from ase_mlcalc.config import changed_keys
 from ase_mlcalc.errors import ConfigError
 from ase_mlcalc.identities import JOB_FILE, contents, in_words, read_identity, write_identity
-from ase_mlcalc.md.result import can_be_longer
+from ase_mlcalc.md.result import RESULT_FILE, can_be_longer
 from ase_mlcalc.study.config import StudyJob
+from ase_mlcalc.study.plan import RUNS
 
 _GROWING = ("temperatures_K", "timesteps_fs", "seeds")
 _FREE = {"output", "workers", "threads", "scans"}
@@ -42,6 +43,8 @@ def identity(job: StudyJob) -> dict[str, Any]:
 def claim(job: StudyJob) -> dict[str, Any]:
     """Put a study's identity into its folder, or make sure that it continues what is there.
 
+    One of which no run began, as of a calculator whose name was misspelt, makes room for another.
+
     Raises
     ------
     ConfigError
@@ -53,7 +56,7 @@ def claim(job: StudyJob) -> dict[str, Any]:
     if old is not None:
         grown = new if can_be_longer(job.md[-1]) else old
         changes = _not_grown(old["study"], new["study"]) + changed_keys(_stages(old, grown), _stages(new))
-        if changes:
+        if changes and any((job.study.output / RUNS).rglob(RESULT_FILE)):
             raise ConfigError(
                 f"{job.study.output} holds another study: {'; '.join(in_words(each) for each in changes)}; undo the "
                 "change to go on with it, or choose another output folder"

@@ -1,6 +1,7 @@
 """`run_study`: all runs of a study in worker processes, then what they say together."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -90,18 +91,20 @@ def _make(job: StudyJob, runs: Sequence[PlannedRun], lock: IO[str] | None, progr
             lambda now: shown.tick(positions(now)),
             executor=job.executor,
         )
-        for done in work:
-            if done.number < len(scans):
-                if done.error is not None:
-                    write_scan(Path(scans[done.number].output), {}, done.error)
-                continue
-            members = together[done.number - len(scans)]
-            errors = done.result if job.study.engine != "ase" and done.error is None else [done.error] * len(members)
-            for position, error in zip(members, errors, strict=True):
-                run = runs[position]
-                if error is not None:
-                    write_text(folder / run.folder / ERROR_FILE, error + "\n")
-                shown.over(position, measure_run(run, folder), positions(done.at_work))
+        with closing(work):
+            for done in work:
+                if done.number < len(scans):
+                    if done.error is not None:
+                        write_scan(Path(scans[done.number].output), {}, done.error)
+                    continue
+                members = together[done.number - len(scans)]
+                batch = job.study.engine != "ase" and done.error is None
+                errors = done.result if batch else [done.error] * len(members)
+                for position, error in zip(members, errors, strict=True):
+                    run = runs[position]
+                    if error is not None:
+                        write_text(folder / run.folder / ERROR_FILE, error + "\n")
+                    shown.over(position, measure_run(run, folder), positions(done.at_work))
 
 
 def _task(job: StudyJob, runs: Sequence[PlannedRun], members: Sequence[int]) -> Task:

@@ -21,6 +21,9 @@ from ase_mlcalc.testing.outcome import CheckResult, Judge, NotApplicable, run_ch
 
 MECHANICAL = ("energy", "energies", "forces", "stress", "stresses")
 
+SMALL_STRAIN = np.array([[0.01, 0.004, 0.0], [0.004, -0.006, 0.003], [0.0, 0.003, 0.008]])
+"""Of the cell, without symmetry."""
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -180,16 +183,26 @@ def check_cached(subject: CalculatorSubject, judge: Judge) -> None:
 
 
 def check_not_stale(subject: CalculatorSubject, judge: Judge) -> None:
-    """A moved atom changes the results, and moving it back restores them."""
+    """A moved atom and a strained cell change all results, the new cell is the one in use, and going back restores."""
     subject.need_any()
     atoms = subject.atoms.copy()
     first = subject.get(atoms)
     atoms.positions[0] += (0.05, -0.03, 0.04)
-    moved = subject.get(atoms)
-    if len(atoms) > 1 and "energy" in first:
-        judge.require(first["energy"] != moved["energy"], "energy did not change when an atom moved")
+    if len(atoms) > 1:  # one atom is alike wherever it is
+        _all_changed(judge, "an atom moved", subject.get(atoms), first, list(first))
     atoms.positions[0] -= (0.05, -0.03, 0.04)
     _same(subject, judge, "after moving an atom there and back", subject.get(atoms), first)
+    if not (atoms.pbc.any() and subject.has_volume):
+        return
+    before = atoms.copy()
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + SMALL_STRAIN), scale_atoms=True)
+    strained = subject.get(atoms)
+    names = [name for name in first if name != "forces" or len(atoms) > 1]  # one atom feels no force
+    _all_changed(judge, "the cell was strained", strained, first, names)
+    # what still uses the old cell takes these for other places
+    atoms.positions[0] += atoms.pbc @ atoms.cell.array
+    _same(subject, judge, "strained, with an atom in another cell", subject.get(atoms), strained)
+    _same(subject, judge, "after straining the cell there and back", subject.get(before), first)
 
 
 def check_no_volume(subject: CalculatorSubject, judge: Judge) -> None:
@@ -363,6 +376,19 @@ def full(components: NDArray[np.float64]) -> NDArray[np.float64]:
     """(..., 6) to (..., 3, 3), the inverse of `voigt`."""
     xx, yy, zz, yz, xz, xy = np.moveaxis(components, -1, 0)
     return np.stack([np.stack(row, -1) for row in ((xx, xy, xz), (xy, yy, yz), (xz, yz, zz))], -2)
+
+
+def _all_changed(
+    judge: Judge,
+    what: str,
+    got: dict[str, NDArray[np.float64]],
+    before: dict[str, NDArray[np.float64]],
+    names: Sequence[str],
+) -> None:
+    for name in names:
+        # zeros are not stale: other checks say that there is nothing
+        changed = not np.array_equal(got[name], before[name]) or not got[name].any()
+        judge.require(changed, f"{name} did not change when {what}")
 
 
 def _same(

@@ -39,6 +39,11 @@ def _atomic_energies(model: Model) -> bool:
     return model.transferable and "energies" in model.outputs
 
 
+def _of_atoms(model: Model) -> bool:
+    """Whether something is predicted for single atoms or edges, from what is near them."""
+    return model.transferable and model.local and model.outputs != {"energy"}
+
+
 def _by_steps(model: Model) -> bool:
     """Whether it is trained along gradients."""
     return model.trainable and not isinstance(model, Solvable)
@@ -84,7 +89,7 @@ MODEL_CHECKS: tuple[ModelCheck, ...] = (
     ModelCheck(mechanics.check_smooth_at_cutoff, lambda model: model.smooth),
     ModelCheck(mechanics.check_stress, _energy),
     ModelCheck(mechanics.check_sum_rules),
-    ModelCheck(atomic_stress.check_depth, _atomic_energies),
+    ModelCheck(atomic_stress.check_depth, _of_atoms),
     ModelCheck(atomic_stress.check_stress_definitions, lambda model: _transferable(model) and bool(available(model))),
     ModelCheck(atomic_stress.check_site_stress, lambda model: _atomic_energies(model) and model.equivariant),
     ModelCheck(atomic_stress.check_heat_stress, _atomic_energies),

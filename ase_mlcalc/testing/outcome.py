@@ -96,12 +96,17 @@ class Judge:
             self.fail(f"{what} is too small to test anything", f"{largest:.3e}", f"more than {floor:.0e}")
 
     def close(self, what: str, got: Any, expected: Any, relative: float, scale: float | None = None) -> None:
-        """Fail if shapes, NaNs or any number differ by more than `relative` times the scale (default: the largest)."""
+        """Fail if shapes, NaNs or any number differ by more than `relative` times the scale (default: the largest).
+
+        Inf is a failure on either side: there is no difference of it to measure.
+        """
         a, b = array(got), array(expected)
         if a.shape != b.shape:
             self.fail(f"{what}: shape", a.shape, b.shape)
         if (np.isnan(a) != np.isnan(b)).any():
             self.fail(f"{what}: NaN in other places than expected", int(np.isnan(a).sum()), int(np.isnan(b).sum()))
+        if np.isinf(a).any() or np.isinf(b).any():
+            self.fail(f"{what}: Inf", int(np.isinf(a).sum()), int(np.isinf(b).sum()))
         size = float(np.nanmax(np.abs(b), initial=0.0)) if scale is None else scale
         difference = float(np.nanmax(np.abs(a - b), initial=0.0))
         self.comparisons.append(Comparison(what, difference / max(size, 1e-12), relative))

@@ -8,6 +8,7 @@ from ase.data import atomic_numbers
 from ase_mlcalc.accelerate.learning import kernel_slopes
 from ase_mlcalc.data.audit import audit
 from ase_mlcalc.data.baseline import fit_baseline
+from ase_mlcalc.data.definitions import refuse_other_definitions, what_is_not_named
 from ase_mlcalc.data.frames import Frame, Sample, require, sources_of_labels, to_sample
 from ase_mlcalc.data.levels import levels
 from ase_mlcalc.errors import DataError
@@ -68,6 +69,11 @@ def begin(
     if start is not None:
         baseline = start.scaled(baseline)
     loss = make_loss(config.loss, model.outputs, data.train, baseline)
+    if "stresses" in loss.weights:
+        refuse_other_definitions([*data.train, *data.validation], model.outputs)
+        unknown = what_is_not_named(data.train) if "stresses" in model.outputs else ""
+        if unknown:
+            report.say(f"warning: {unknown}")
     validation = _labelled_first(data.validation, loss)
     samples = _samples(data.train, model, loss)
     structures = Structures(

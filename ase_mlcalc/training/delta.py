@@ -23,7 +23,7 @@ from ase_mlcalc.calculator import MLCalculator
 from ase_mlcalc.data.frames import Frame, to_sample
 from ase_mlcalc.ensemble import Ensemble
 from ase_mlcalc.errors import ConfigError, NumericalError
-from ase_mlcalc.foreign import make_foreign
+from ase_mlcalc.foreign import make_foreign, potential_energy
 from ase_mlcalc.graph import has_volume
 from ase_mlcalc.model import Model, check_species
 from ase_mlcalc.potential import Derived
@@ -116,11 +116,10 @@ def corrected(path: Path | str) -> BaseCalculator:
     ConfigError
         The checkpoint is a potential of its own; a base that cannot be made.
     """
-    base = checkpoint.read_header(path).provenance.get("base")
-    if not isinstance(base, dict) or not base.get("calculator"):
+    if checkpoint.calculator_below(path) is None:
         raise ConfigError(f"{path} is no correction to a calculator; MLCalculator takes it as it is")
-    config = BaseConfig.model_validate(base)
-    return SumCalculator([_calculator(config), MLCalculator(path)])
+    config = BaseConfig.model_validate(checkpoint.read_header(path).provenance["base"])
+    return SumCalculator([_calculator(config), MLCalculator(checkpoint.load(path))])
 
 
 def _calculator(config: BaseConfig) -> Calculator:
@@ -147,11 +146,12 @@ def _of_calculator(config: BaseConfig) -> Callable[[Frame], Properties]:
 
     def predict(frame: Frame) -> Properties:
         atoms = frame.atoms.copy()
+        atoms.set_constraint()  # labels are of all forces
         atoms.calc = calculator
         wanted = frame.labels.given()
         try:
             return Properties(
-                energy=_tensor(atoms.get_potential_energy()).reshape(1) if "energy" in wanted else None,
+                energy=_tensor(potential_energy(atoms)).reshape(1) if "energy" in wanted else None,
                 forces=_tensor(atoms.get_forces()) if "forces" in wanted else None,
                 stress=_stress(atoms) if "stress" in wanted else None,
             )

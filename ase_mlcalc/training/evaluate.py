@@ -17,7 +17,7 @@ from ase_mlcalc.properties import SPECS
 from ase_mlcalc.training.figures import parity
 from ase_mlcalc.training.metrics import Comparison, Metrics, compare_frames, measure
 from ase_mlcalc.training.seen import n_seen
-from ase_mlcalc.training.stress_views import SplitBy, with_kinetic_part
+from ase_mlcalc.training.stress_views import SplitBy, split_as_labels, with_kinetic_part
 from ase_mlcalc.virials import definition_at_hand
 
 
@@ -55,27 +55,31 @@ def evaluate_files(
         Write structures with predictions as calculator results and labels as ``REF_energy``, ``REF_forces`` and
         ``REF_stress``; always the potential part of stresses.
     definition : str, optional
-        How per-atom stress is split over atoms, one of `ase_mlcalc.virials.DEFINITIONS`; default: as the potential
-        gives it.
+        How per-atom stress is split over atoms, one of `ase_mlcalc.virials.DEFINITIONS`; default: as the labels say
+        theirs is (``stress_definition`` in ``info``), or else as the potential gives it.
     kinetic : bool
         Measure stress and per-atom stress with the kinetic part, which follows from the momenta of the structures.
 
     Raises
     ------
     CheckpointError, DataError, SpeciesError, NumericalError
-        Unreadable checkpoint or data; an element that the potential does not know; NaN predictions; no momenta.
+        Unreadable checkpoint or data; an element that the potential does not know; NaN predictions; no momenta;
+        per-atom stress labelled by several definitions, or by one that the model cannot give.
     ConfigError
         A definition that the model cannot give.
     """
     loaded = accelerate.load(model_path)
-    at_hand = definition_at_hand(loaded, accelerate.definitions_of_labels(model_path))
-    potential = accelerate.with_kernels(loaded) if definition is None else SplitBy(loaded, definition)
     frames = read_frames(paths, keys=keys, format=format, index=index)
+    of_labels = accelerate.definitions_of_labels(model_path)
+    at_hand = definition_at_hand(loaded, of_labels)
+    definition = split_as_labels(loaded, frames, of_labels, definition)
+    potential = accelerate.with_kernels(loaded) if definition is None else SplitBy(loaded, definition)
     comparison = compare_frames(potential, frames, batch_size)
-    metrics = measure(with_kinetic_part(comparison, frames) if kinetic else comparison)
+    shown = with_kinetic_part(comparison, frames) if kinetic else comparison
+    metrics = measure(shown)
     out = Path(out)
     make_folder(out)
-    parity(out / "parity.png", comparison)
+    parity(out / "parity.png", shown)
     if predictions:
         write_predictions(out / "predictions.extxyz", frames, comparison, definition or at_hand)
     metrics.write(

@@ -11,6 +11,7 @@ structures (energy divided by the number of atoms, stress) or atoms (forces, per
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -32,7 +33,9 @@ class LossConfig(Section):
     """What the loss is made of.  A weight that is not given is a default where the data have the label, else 0."""
 
     norm: Norm = Field(
-        "l2", description="l2: length of the error vector of each item; mse: its square; huber: mse within huber_delta"
+        "l2",
+        description="l2: length of the error vector of each item; mse: mean square of its components; "
+        "huber: mse within huber_delta",
     )
     energy: float | None = Field(None, ge=0, description="weight of the energy per atom")
     forces: float | None = Field(None, ge=0, description="weight of the forces")
@@ -166,16 +169,29 @@ def _scales(weights: Mapping[str, float], frames: Sequence[Frame], baseline: Bas
 
     Energies have no natural zero; their unit is the one that the model's energies are multiplied by.
     """
-    return {
-        name: baseline.energy_scale if name == "energy" else _root_mean_square(frames, name) for name in sorted(weights)
-    }
+    return {name: _size(name, frames, baseline.energy_scale) for name in sorted(weights)}
 
 
-def _root_mean_square(frames: Sequence[Frame], name: str) -> float:
-    """Root mean square component of a label over the structures that have it; 1 if it is zero everywhere."""
-    labels = [label.flatten() for frame in frames if (label := getattr(frame.labels, name)) is not None]
-    size = torch.cat(labels).square().nanmean().sqrt().item()
-    return size if size > 0 else 1.0
+_ROUNDING = 1e-6
+"""Labels below this part of what energies and volumes make likely are taken for zero."""
+
+
+def _size(name: str, frames: Sequence[Frame], energy_scale: float) -> float:
+    """Root mean square component of a label over the structures that have it.
+
+    Forces of crystals at rest, zero but for rounding, are no measure of how large errors may be: there the unit is
+    that of energies, over 1 Å or over the volume of an atom.
+    """
+    if name == "energy":
+        return energy_scale
+    labelled = [frame for frame in frames if getattr(frame.labels, name) is not None]
+    likely = energy_scale
+    if name in ("stress", "stresses"):
+        per_volume = [(len(f.atoms) if name == "stress" else 1) / f.atoms.get_volume() for f in labelled]
+        likely = energy_scale * float(np.median(per_volume))
+    labels = torch.cat([getattr(frame.labels, name).flatten() for frame in labelled])
+    size = labels.square().nanmean().sqrt().item()
+    return size if size > _ROUNDING * likely else likely
 
 
 def _refuse_stress_without_volume(frames: Sequence[Frame], weights: Mapping[str, float]) -> None:

@@ -7,6 +7,7 @@ structures that no member was trained on.
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -162,8 +163,11 @@ def _train_at_once(folder: Path, jobs: Sequence[TrainJob], workers: int, report:
             yield Task(TRAIN_IN_WORKER, {"job": member.model_dump(mode="json")})
 
     threads = max(1, torch.get_num_threads() // workers)
-    with workers_lock(folder) as lock:
-        for done in work_on(tasks(), workers, threads, folder / "logs", lock, lambda _: None):
+    with (
+        workers_lock(folder) as lock,
+        closing(work_on(tasks(), workers, threads, folder / "logs", lock, lambda _: None)) as work,
+    ):
+        for done in work:
             number, member = waiting[done.number]
             if done.error is not None:
                 raise MLCalcError(f"member {number}: {done.error}; what it said before is in {member.output}")

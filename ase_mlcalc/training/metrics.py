@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ase_mlcalc.data.frames import Frame, Sample, collate, elements, to_sample
-from ase_mlcalc.errors import DataError, NumericalError
+from ase_mlcalc.errors import DataError, NumericalError, StructureError
 from ase_mlcalc.files import write_text
 from ase_mlcalc.model import check_species
 from ase_mlcalc.potential import Potential
@@ -142,7 +142,20 @@ def evaluate(potential: Potential, frames: Sequence[Frame], batch_size: int = 16
 def compare_frames(potential: Potential, frames: Sequence[Frame], batch_size: int = 16) -> Comparison:
     """Predictions beside labels; see `evaluate`."""
     samples, groups = samples_for(potential, frames, "the potential")
-    return compare(potential, samples, groups, batch_size)
+    try:
+        return compare(potential, samples, groups, batch_size)
+    except (DataError, StructureError):
+        _name_refused(potential, frames, samples)
+        raise
+
+
+def _name_refused(potential: Potential, frames: Sequence[Frame], samples: Sequence[Sample]) -> None:
+    """Say which structure it is that a potential refuses; in a batch it does not know."""
+    for frame, sample in zip(frames, samples, strict=True):
+        try:
+            potential(sample.graph.to(potential.device))
+        except (DataError, StructureError) as error:
+            raise type(error)(f"{frame.source}: {error}") from error
 
 
 def samples_for(potential: Potential, frames: Sequence[Frame], called: str) -> tuple[list[Sample], list[str]]:

@@ -4,7 +4,7 @@ import hashlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +30,7 @@ def in_jobs(
     executor: Executor,
     setup: Task | None = None,
     timeout_s: float | None = None,
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
     """Do tasks in jobs of an executor; yields each as it is over.
 
     A job that dies ends its task with an error.  Where jobs cannot be started, those at work are waited for, and

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -152,7 +152,7 @@ def in_processes(
     *,
     setup: Task | None = None,
     timeout_s: float | None = None,
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
     """Do tasks in several processes, in order; yields each as it is over.
 
     A process that dies ends its task with an error and is replaced.  Leaving the iteration, by an interrupt for

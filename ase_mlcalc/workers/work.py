@@ -1,6 +1,6 @@
 """`work_on`: many tasks side by side, in processes of this machine or in jobs of an executor."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -26,11 +26,13 @@ def work_on(
     setup: Task | None = None,
     timeout_s: float | None = None,
     executor: "Executor | None" = None,
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
     """Do tasks, several at once, in order; yields each as it is over.
 
     A task that fails, or whose process dies, ends with an error of its own.  Leaving the iteration, by an interrupt for
     example, stops all of them: a task that is at work gets a `KeyboardInterrupt` and time to leave things in order.
+    Where what is done with results may raise, iterate within `contextlib.closing`: the traceback of an error keeps a
+    loop, and so the tasks, alive.
 
     Parameters
     ----------

@@ -3,12 +3,15 @@
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from ase_mlcalc.md.monitors.base import Array, Finding, Moment, Monitor, Setting, Snapshot, State
 from ase_mlcalc.md.monitors.bond_graph import Kinds, bond_graph, fragments, group_label, label
 from ase_mlcalc.md.monitors.config import FragmentsConfig
 from ase_mlcalc.md.monitors.pairs import Index, nearest_distances
 from ase_mlcalc.md.outcome import Outcome
+
+_FINDING = TypeAdapter(Finding)
 
 
 class Fragments(Monitor):
@@ -65,15 +68,20 @@ class Fragments(Monitor):
         return self._seen
 
     def state(self) -> State:
-        """Which bonds are broken or new, and since when molecules are different."""
+        """Which bonds are broken or new, since when molecules are different, and how."""
         state: State = {"broken": self._broken.copy(), "new": self._new.copy()}
-        return state if self._since is None else state | {"since": self._since.to_array()}
+        if self._since is None or self._seen is None:  # they come and go together
+            return state
+        seen = np.frombuffer(_FINDING.dump_json(self._seen), dtype=np.uint8)
+        return state | {"since": self._since.to_array(), "seen": seen}
 
     def restore(self, state: State) -> None:
         """Go on from there."""
         self._broken = np.array(state["broken"], dtype=bool)
         self._new = np.array(state["new"], dtype=np.int64)
         self._since = Moment.from_array(state["since"]) if "since" in state else None
+        # checkpoints did not always hold it
+        self._seen = _FINDING.validate_json(state["seen"].tobytes()) if "seen" in state else None
 
     def _radii(self, first: Index, second: Index) -> Array:
         return self._radii_kk[self._kinds_n[first], self._kinds_n[second]]

@@ -15,6 +15,7 @@ from ase_mlcalc.md.monitors.base import Setting, Snapshot
 from ase_mlcalc.md.monitors.config import MonitorsConfig
 from ase_mlcalc.md.monitors.make import make_monitors
 from ase_mlcalc.md.monitors.watch import Alarm, Watch
+from ase_mlcalc.md.velocities import n_rotations
 
 _AT_REST = 1e-6
 """Total momentum squared over the sum of squares, below which it was taken out: rounding in files is smaller."""
@@ -166,6 +167,5 @@ def _degrees_of_freedom(atoms: Atoms) -> int:
     arms = atoms.positions - atoms.get_center_of_mass()
     turning = np.cross(arms, momenta).sum(axis=0)
     if not atoms.pbc.any() and float((turning**2).sum()) <= _AT_REST * float((arms**2).sum()) * squares:
-        # an atom does not turn, a line about two axes, everything else about three
-        n_degrees -= (0, 2, 3, 3)[int(np.linalg.matrix_rank(arms, tol=1e-3))]
+        n_degrees -= n_rotations(len(atoms))
     return max(n_degrees, 0)

@@ -1,8 +1,10 @@
 """Pairs of atoms as monitors look at them: all closer than a cutoff, and nearest images of given pairs."""
 
+from itertools import product
+
 import numpy as np
 from ase import Atoms
-from ase.geometry import find_mic
+from ase.geometry import minkowski_reduce
 from numpy.typing import NDArray
 
 from ase_mlcalc.neighbors import Pairs, find_pairs
@@ -26,21 +28,40 @@ def pairs_within(atoms: Atoms, cutoff: float) -> tuple[Pairs, Array]:
 
 def nearest_images(atoms: Atoms, first: Index, second: Index) -> Array:
     """(P, 3) Å, vectors from atoms to the nearest image of others."""
-    vectors: Array = atoms.positions[second] - atoms.positions[first]
-    if not atoms.pbc.any() or len(vectors) == 0:
+    return to_nearest_images(atoms.positions[second] - atoms.positions[first], np.asarray(atoms.cell), atoms.pbc)
+
+
+def to_nearest_images(vectors: Array, cell: Array, pbc: NDArray[np.bool_]) -> Array:
+    """(P, 3) Å, vectors made those to the nearest image, in any cell and with any directions periodic."""
+    if not pbc.any() or len(vectors) == 0:
         return vectors
-    cell = np.asarray(atoms.cell)
-    if _is_rectangular(cell, atoms.pbc):
-        sides = np.where(atoms.pbc, np.diagonal(cell), np.inf)
-        return vectors - np.rint(vectors / sides) * np.where(atoms.pbc, sides, 0.0)
-    if atoms.pbc.all():
-        to_fractional = np.linalg.inv(cell)
-        nearest: Array = vectors - np.rint(vectors @ to_fractional) @ cell
-        # in a skewed cell rounding finds the nearest image of what is nearer than half of the least height
-        least_height = 1.0 / np.sqrt(np.einsum("ij,ij->j", to_fractional, to_fractional).max())
-        if np.einsum("pc,pc->p", nearest, nearest).max() < 0.25 * least_height**2:
-            return nearest
-    return np.asarray(find_mic(vectors, atoms.cell, atoms.pbc)[0], dtype=float)
+    if _is_rectangular(cell, pbc):
+        sides = np.where(pbc, np.diagonal(cell), np.inf)
+        return vectors - np.rint(vectors / sides) * np.where(pbc, sides, 0.0)
+    # images differ along periodic directions only: open ones, however they are tilted, have no part in this
+    lattice = cell[pbc]
+    to_fractional = np.linalg.inv(cell) if pbc.all() else np.linalg.pinv(lattice)
+    nearest: Array = vectors - np.rint(vectors @ to_fractional) @ lattice
+    # no lattice vector is shorter than the least height: below half of it there is no nearer image
+    least_height = 1.0 / np.sqrt(np.einsum("ij,ij->j", to_fractional, to_fractional).max())
+    doubtful = np.einsum("pc,pc->p", nearest, nearest) >= 0.25 * least_height**2
+    if doubtful.any():
+        nearest[doubtful] = _nearest_of_several(nearest[doubtful], cell, pbc)
+    return nearest
+
+
+def _nearest_of_several(vectors: Array, cell: Array, pbc: NDArray[np.bool_]) -> Array:
+    """The same for vectors whose nearest image rounding may miss.
+
+    In a reduced lattice it is one of those around the rounded one (P. Q. Nguyen and D. Stehlé, ACM Trans. Algorithms 5,
+    46 (2009)).
+    """
+    reduced = np.asarray(minkowski_reduce(np.where(pbc[:, None], cell, 0.0), pbc)[0])[pbc]
+    rounded = vectors - np.rint(vectors @ np.linalg.pinv(reduced)) @ reduced
+    images = rounded[:, None] + np.array(list(product((-1.0, 0.0, 1.0), repeat=len(reduced)))) @ reduced
+    nearest = np.einsum("pic,pic->pi", images, images).argmin(axis=1)
+    found: Array = images[np.arange(len(images)), nearest]
+    return found
 
 
 def nearest_distances(atoms: Atoms, first: Index, second: Index) -> Array:

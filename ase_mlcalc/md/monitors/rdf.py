@@ -8,7 +8,6 @@ the reach), and LiPS where Δ of all pairs together passes 1 Å.
 """
 
 from itertools import combinations_with_replacement
-from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -107,12 +106,6 @@ class Rdf(Monitor):
         self._last_ps = float(state["last_ps"])
         self._reference_kb = np.array(state["reference"], dtype=float) if "reference" in state else None
         self._finding = self._judge()
-
-
-class _Kind(NamedTuple):
-    name: str
-    first: int
-    second: int
 
 
 class _Histograms:

@@ -38,10 +38,6 @@ class Averages:
         self._sum_time = self._sum_value = 0.0
         self._in_sum = 0
 
-    def clear(self) -> None:
-        """Begin anew."""
-        self.__init__()  # type: ignore[misc]
-
     @property
     def times(self) -> Array:
         """(n,) mean time of each row."""

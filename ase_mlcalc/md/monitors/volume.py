@@ -1,14 +1,11 @@
 """A cell that becomes much larger, smaller or flatter."""
 
 import numpy as np
-from ase import units
 
+from ase_mlcalc.data.geometry import G_PER_CM3
 from ase_mlcalc.md.monitors.base import Array, Finding, Monitor, Setting, Snapshot
 from ase_mlcalc.md.monitors.config import VolumeConfig
 from ase_mlcalc.md.outcome import Outcome
-
-_G_PER_CM3 = 1e27 / units.kg
-"""One u/Å³ in g/cm³; `units.kg` is a kilogram in u."""
 
 
 class Volume(Monitor):
@@ -45,7 +42,7 @@ class Volume(Monitor):
                     f"the volume is {volume:.1f} Å³, {ratio:.2f} of that at the start", value=ratio, threshold=limit
                 )
         low, high = config.min_density_g_per_cm3, config.max_density_g_per_cm3
-        density = float(atoms.get_masses().sum()) / volume * _G_PER_CM3
+        density = float(atoms.get_masses().sum()) / volume * G_PER_CM3
         for density_limit, beyond in (
             (low, low is not None and density < low),
             (high, high is not None and density > high),

@@ -14,21 +14,25 @@ from ase_mlcalc.virials import available, virials
 
 
 def check_depth(subject: ModelSubject, judge: Judge) -> None:
-    """The energy of the first atom of a chain feels others up to ``depth`` links away, no more and no less."""
+    """What the first atom of a chain is given feels others up to ``depth`` links away, no more and no less."""
     model = subject.model()
     links = model.depth + 2
     link = 0.7 * subject.config.cutoff * np.array([1.0, 0.0, 0.0])
     # bent, because in a straight chain some derivatives vanish
     bend = 0.1 * subject.config.cutoff * np.random.default_rng(8).standard_normal((links + 1, 3))
     numbers = [subject.config.species[k % len(subject.config.species)] for k in range(links + 1)]
-    graph = subject.graph(Atoms(numbers=numbers, positions=np.arange(links + 1)[:, None] * link + bend))
+    atoms = Atoms(numbers=numbers, positions=np.arange(links + 1)[:, None] * link + bend)
+    graph = subject.graph(structures.moving(atoms) if "velocities" in subject.reads else atoms)
     vectors = graph.vectors.clone().requires_grad_()
-    energies = model(graph._replace(vectors=vectors)).energies
-    judge.require(energies is not None, "no energies of atoms")
-    assert energies is not None
-    (slope,) = torch.autograd.grad(energies[0], vectors, materialize_grads=True)
+    raw = model(graph._replace(vectors=vectors))
+    given = {name: value for name, value in raw._asdict().items() if value is not None and name != "energy"}
+    judge.require(bool(given), "nothing is given to single atoms")
+    first = [value[graph.centers == 0] if name == "edge_forces" else value[0] for name, value in given.items()]
+    generator = torch.Generator().manual_seed(8)  # components weighted at random, because some add up to nothing
+    felt = torch.stack([(value * torch.randn(value.shape, generator=generator)).sum() for value in first]).sum()
+    (slope,) = torch.autograd.grad(felt, vectors, materialize_grads=True)
     farthest = max(torch.maximum(graph.centers, graph.neighbors)[slope.abs().sum(dim=1) > 0].tolist(), default=0)
-    what = "links of a chain that the energy of its first atom feels"
+    what = "links of a chain that its first atom feels"
     judge.require(farthest == model.depth, what, farthest, model.depth)
 
 
