@@ -6,7 +6,7 @@ Irving-Kirkwood and Hardy give that; per-atom stress in bins does not, whatever 
     python examples/cu_slab/run.py [PICTURE.png]
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +75,15 @@ def draw(path: Path, slab: Atoms, fields: dict[str, StressField]) -> None:
 
 def main() -> None:
     """Relax, measure, print and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", nargs="?", type=Path, default=Path("cu100_planes.png"), metavar="PICTURE.png")
+    path = parser.parse_args().picture
     copper = lookup("eam")
     slab = relaxed_slab(MLCalculator(copper(copper.Config())))
     print(f"largest force: {np.abs(slab.get_forces()).max():.1e} eV/Å")
     fields = local_stresses(slab)
     for label, field in fields.items():
         print(f"{label:18s} largest |σ_zz|: {np.abs(field.normal.total).max() / units.GPa:9.2e} GPa")
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("cu100_planes.png")
     draw(path, slab, fields)
     print(f"wrote {path}")
 
