@@ -127,8 +127,9 @@ def bond_curves(
             break
         bonds = _find_bonds(positions, cell, pbc, species.kinds, limit)
         counts = _count_neighbours(bonds, species)
-        longer = max(0, counts.shape[-1] - neighbours.shape[-1])
-        neighbours = np.pad(neighbours, ((0, 0), (0, 0), (0, 0), (0, longer)))
+        longer = counts.shape[-1] - neighbours.shape[-1]
+        if longer > 0:
+            neighbours = np.pad(neighbours, ((0, 0), (0, 0), (0, 0), (0, longer)))
         neighbours[block, ..., : counts.shape[-1]] += counts
         angles[block] += _count_angles(bonds, species)
         advance()

@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ase_mlcalc.config import Section
-from ase_mlcalc.data.frames import Note, Provenance
+from ase_mlcalc.data.frames import DEFINITION_KEY, LEVEL_KEY, Note, Provenance
 from ase_mlcalc.data.geometry import kinetic_part
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.graph import has_volume
@@ -82,6 +82,8 @@ CALCULATOR_KEYS: dict[str, tuple[str, ...]] = {
 LABEL_KEYS = frozenset(
     key for table in (REFERENCE_KEYS, PLAIN_KEYS, CALCULATOR_KEYS) for keys in table.values() for key in keys
 )
+OF_LABELS = LABEL_KEYS | {DEFINITION_KEY, LEVEL_KEY}
+"""Entries of a structure that are labels, or say what labels are."""
 
 
 class Candidate(NamedTuple):

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -67,7 +68,7 @@ def check_work(data: Labelled) -> Iterator[Problem]:
                 f"whether energies are in the unit of the forces: that takes {MIN_WORK_PAIRS} pairs of structures of "
                 f"one cell whose atoms are within {NEAR_ANGSTROM:g} Å of each other, and here are {len(pairs)}",
             )
-            yield from _still_energies(data, [k for rows in members.values() for k in rows])
+            yield from _still_energies(data, list(chain(*members.values())))
         return
     # the error grows with the distance cubed
     pairs = sorted(pairs)[: max(2 * MIN_WORK_PAIRS, len(pairs) // 4)]
@@ -81,7 +82,7 @@ def check_work(data: Labelled) -> Iterator[Problem]:
             f"differences of their energies have a correlation of {correlation:.2f} only, as of structures too far "
             f"apart (median {np.median([pair.distance for pair in pairs]):.2g} Å)",
         )
-        yield from _still_energies(data, [k for rows in members.values() for k in rows])
+        yield from _still_energies(data, list(chain(*members.values())))
         return
     slope = float(np.linalg.norm(difference_eV) / np.linalg.norm(work_eV))
     if correlation < 0:
@@ -150,11 +151,9 @@ def _near_pairs(frames: Sequence[Frame]) -> list[_NearPair]:
         length = float(np.linalg.norm(step, axis=1).max())
         if not 1e-6 < length < NEAR_ANGSTROM:
             continue
-        assert first.labels.forces is not None
-        assert second.labels.forces is not None
         assert first.labels.energy is not None
         assert second.labels.energy is not None
-        mean_force = 0.5 * (first.labels.forces + second.labels.forces).numpy()
+        mean_force = 0.5 * (_forces(first) + _forces(second))
         difference = float(second.labels.energy - first.labels.energy)
         result.append(_NearPair(length, difference, -float(np.sum(mean_force * step))))
     return result

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_mlcalc.data.frames import DEFINITION_KEY, LEVEL_KEY
-from ase_mlcalc.data.labels import LABEL_KEYS
+from ase_mlcalc.data.labels import OF_LABELS
 
 FAILURE_KEY = "label_failed"
 """In ``Atoms.info`` of a structure that could not be calculated: why."""
-OF_LABELS = LABEL_KEYS | {DEFINITION_KEY, LEVEL_KEY, FAILURE_KEY}
+_NOT_BARE = OF_LABELS | {FAILURE_KEY}
 
 
 def bare(atoms: Atoms) -> Atoms:
@@ -21,8 +20,8 @@ def bare(atoms: Atoms) -> Atoms:
     Charges, magnetic moments and other entries that a calculator may look at stay.
     """
     copy = atoms.copy()
-    copy.info = {key: value for key, value in atoms.info.items() if key not in OF_LABELS and _is_plain(value)}
-    for name in set(copy.arrays) & OF_LABELS:
+    copy.info = {key: value for key, value in atoms.info.items() if key not in _NOT_BARE and _is_plain(value)}
+    for name in set(copy.arrays) & _NOT_BARE:
         del copy.arrays[name]
     return copy
 

@@ -10,12 +10,12 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 
-from ase_mlcalc.data.frames import DEFINITION_KEY, LEVEL_KEY
-from ase_mlcalc.data.labels import LABEL_KEYS
+from ase_mlcalc.data.frames import DEFINITION_KEY
+from ase_mlcalc.data.labels import OF_LABELS
 from ase_mlcalc.errors import DataError
 from ase_mlcalc.files import atomic_path, uninterrupted
 
-OF_THE_START = LABEL_KEYS | {DEFINITION_KEY, LEVEL_KEY, "temperature_K", "run", "density_g_per_cm3"}
+OF_THE_START = OF_LABELS | {"temperature_K", "run", "density_g_per_cm3"}
 """Entries of a structure that later frames do not share: its labels, and where it was sampled."""
 
 
