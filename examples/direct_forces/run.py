@@ -9,7 +9,8 @@ xtb).
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,23 @@ MACE = {
 }
 """Force errors on rMD17 in meV/Å: I. Batatia et al., NeurIPS 2022."""
 EPOCHS = {"tensor_field": 20, "schnet": 20, "equivariant": 20}
-LONG_EPOCHS = {
-    "defaults": {"ethanol": 650, "benzene": 900, "toluene": 400},
-    "smooth": {"ethanol": 400, "benzene": 300, "toluene": 250, "aspirin": 150},
+
+
+@dataclass(frozen=True)
+class Long:
+    """A long training of `equivariant`."""
+
+    model: Mapping[str, Any]
+    epochs: Mapping[str, int]
+    """By molecule."""
+    members: int = 1
+
+
+LONG = {
+    "defaults": Long({}, {"ethanol": 650, "benzene": 2000, "toluene": 400}),
+    "smooth": Long({"l_max": 3, "radial_decay": 2.0}, {"ethanol": 400, "benzene": 300, "toluene": 250, "aspirin": 150}),
+    "committee": Long({"radial_decay": 2.0}, {"ethanol": 200}, members=4),
 }
-LONG_MODELS: dict[str, dict[str, Any]] = {"defaults": {}, "smooth": {"l_max": 3, "radial_decay": 2.0}}
 
 
 def molecules(study: Study) -> Sequence[str]:
@@ -132,12 +145,12 @@ def reach(study: Study) -> None:
     import training_time
 
     rows = []
-    for kind, changes in LONG_MODELS.items():
-        for molecule, epochs in (("ethanol", 2),) if study.quick else LONG_EPOCHS[kind].items():
+    for kind, long in LONG.items():
+        for molecule, epochs in (("ethanol", 2),) if study.quick else long.epochs.items():
             job = {
                 "data": data(study, molecule),
-                "model": study.model("equivariant", **changes),
-                "train": {"max_epochs": epochs},
+                "model": study.model("equivariant", **long.model),
+                "train": {"max_epochs": epochs, "members": long.members},
             }
             (one,) = study.train(f"reach/{molecule}", {kind: job}).values()
             error = None if one.test is None else one.test.force_mae_meV_per_A

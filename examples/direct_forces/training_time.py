@@ -27,9 +27,10 @@ def _minutes_per_epoch(log: dict[str, np.ndarray]) -> float:
 
 
 def core_hours(folder: Path) -> float | None:
-    """Of a whole training; ``None`` before there is one."""
-    log = _log(folder)
-    return None if log is None else float(log["epoch"][-1]) * _minutes_per_epoch(log) / 60
+    """Of a whole training, of an ensemble with all of its members; ``None`` before there is one."""
+    logs = [_log(one) for one in sorted(folder.glob("member-*")) or [folder]]
+    made = [float(log["epoch"][-1]) * _minutes_per_epoch(log) / 60 for log in logs if log is not None]
+    return sum(made) if made else None
 
 
 def to_common_error(one: Path, other: Path) -> list[float | None]:
