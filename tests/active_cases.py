@@ -9,6 +9,7 @@ from ase.build import bulk
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from work_cases import as_context
 
 from ase_mlcalc.active import LearnJob
 from ase_mlcalc.config import validate
@@ -106,6 +107,7 @@ def calls(folder):
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
+@as_context
 def here(tasks, *_, setup=None, **__):
     """In place of `work_on`: the same tasks, one after another in this process, which starts no other."""
     if setup is not None:

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from work_cases import as_context
+
 from ase_mlcalc.campaigns import learning_curve, scan, trainings
 from ase_mlcalc.training import written
 from ase_mlcalc.training.config import TrainJob
@@ -19,6 +21,7 @@ def in_this_process(monkeypatch, do=None):
     """Do tasks one after another, by `do` with the job of a training in place of the training; returns those done."""
     jobs = []
 
+    @as_context
     def work_on(tasks, n_workers, threads, logs, held_file, tick, **_):
         for number, task in enumerate(tasks):
             job = TrainJob.model_validate(task.arguments["job"])

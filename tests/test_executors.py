@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from label_calculators import structures
+from work_cases import as_context
 
 from ase_mlcalc.active.rounds import Round
 from ase_mlcalc.campaigns import trainings
@@ -45,7 +46,8 @@ def _quick(monkeypatch):
 
 
 def work(tasks, folder, executor=THREADS, n_workers=2, **options):
-    return work_on(tasks, n_workers, 1, folder / "logs", None, lambda _: None, executor=executor, **options)
+    with work_on(tasks, n_workers, 1, folder / "logs", None, lambda _: None, executor=executor, **options) as running:
+        yield from running
 
 
 def done(tasks, folder, executor=THREADS, **options):
@@ -118,8 +120,9 @@ def test_setup_and_limits_of_time(tmp_path):
 def test_who_is_at_work_is_known(tmp_path):
     seen = []
     tasks = [Task.of(cases.slow, path=str(tmp_path / "words"), word=str(k), seconds=1.0) for k in range(2)]
-    for _ in work_on(tasks, 1, 1, tmp_path / "logs", None, seen.append, executor=THREADS):
-        pass
+    with work_on(tasks, 1, 1, tmp_path / "logs", None, seen.append, executor=THREADS) as running:
+        for _ in running:
+            pass
     busy = [numbers for numbers in seen if numbers]
     assert [numbers for k, numbers in enumerate(busy) if not k or numbers != busy[k - 1]] == [{0}, {1}]
 
@@ -164,8 +167,10 @@ import executor_cases as cases
 from pathlib import Path
 from ase_mlcalc.workers import Executor, Task, work_on
 tasks = [Task.of(cases.slow, path={path!r}, word=str(k), seconds=1.5) for k in range(4)]
-for _ in work_on(tasks, 2, 1, Path({logs!r}), None, lambda _: None, executor=Executor(name="executor_cases:Detached")):
-    pass
+executor = Executor(name="executor_cases:Detached")
+with work_on(tasks, 2, 1, Path({logs!r}), None, lambda _: None, executor=executor) as running:
+    for _ in running:
+        pass
 """
 
 
@@ -238,7 +243,8 @@ def test_what_a_dead_job_had_begun_is_done_again(tmp_path):
             waited.append(at_work)
 
     executor = Executor(name="executor_cases:Recorded")
-    (found,) = work_on([task], 1, 1, tmp_path / "logs", None, tick, executor=executor)
+    with work_on([task], 1, 1, tmp_path / "logs", None, tick, executor=executor) as running:
+        (found,) = running
     assert found.result == {"square": 25}
     assert waited == [{0}] * 6
 
@@ -257,7 +263,8 @@ def test_a_job_without_a_sign_of_life_is_given_up(tmp_path):
             age(place)
 
     try:
-        (found,) = work_on([task], 1, 1, tmp_path / "logs", None, tick, executor=DETACHED)
+        with work_on([task], 1, 1, tmp_path / "logs", None, tick, executor=DETACHED) as running:
+            (found,) = running
     finally:
         for process in frozen:
             process.kill()
@@ -273,8 +280,10 @@ def test_another_command_takes_over(tmp_path):
             tokens.append(Exchange(tmp_path / "logs" / "executor").take())
 
     tokens = []
-    running = work_on([task], 1, 1, tmp_path / "logs", None, take_over, executor=DETACHED)
-    with pytest.raises(ConfigError, match="another command has taken over"):
+    with (
+        work_on([task], 1, 1, tmp_path / "logs", None, take_over, executor=DETACHED) as running,
+        pytest.raises(ConfigError, match="another command has taken over"),
+    ):
         list(running)
     assert done([task], tmp_path, DETACHED)[0].result == "a"
     assert lines(path) == ["a begins", "a ends"], "its job went on"
@@ -427,6 +436,7 @@ def test_campaigns_are_handed_to_the_executor(tmp_path, monkeypatch):
     ase.io.write("copper.extxyz", bulk("Cu", cubic=True))
     given = []
 
+    @as_context
     def work_on(*_, executor, **__):
         given.append(executor)
         yield from ()
@@ -472,6 +482,7 @@ def test_no_task_goes_on_after_an_error(tmp_path, monkeypatch, module):
     }
     stopped = []
 
+    @as_context
     def work_on(*_, **__):
         try:
             yield _Interrupting()

@@ -195,19 +195,24 @@ def test_what_cannot_go_on_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+def interrupt_at_call(atoms, n):
+    """Let the n-th calculation of a structure end as by Ctrl-C."""
+    calculate, calls = atoms.calc.calculate, []
+
+    def impatient(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == n:
+            raise KeyboardInterrupt
+        calculate(*args, **kwargs)
+
+    atoms.calc.calculate = impatient
+
+
 def test_ctrl_c_and_on(tmp_path):
     settings = config("bussi")
     run_md(argon(), settings, tmp_path / "whole", progress=False)
     atoms = argon()
-    evaluate, calls = atoms.calc.calculate, []
-
-    def impatient(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 40:
-            raise KeyboardInterrupt
-        evaluate(*args, **kwargs)
-
-    atoms.calc.calculate = impatient
+    interrupt_at_call(atoms, 40)
     with pytest.raises(KeyboardInterrupt):
         run_md(atoms, settings, tmp_path / "cut", progress=False)
     assert read_results(tmp_path / "cut")[0].outcome is Outcome.INTERRUPTED
@@ -379,15 +384,7 @@ def test_a_stage_that_lost_its_checkpoint_begins_anew_without_its_rows(tmp_path,
     keep = config("verlet", initial_velocities="keep")
     run_md(atoms_at_the_end_of(tmp_path / "whole", first), keep, tmp_path / "whole", name=name, progress=False)
     atoms = atoms_at_the_end_of(tmp_path / "cut", first)
-    calculate, calls = atoms.calc.calculate, []
-
-    def impatient(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 40:
-            raise KeyboardInterrupt
-        calculate(*args, **kwargs)
-
-    atoms.calc.calculate = impatient
+    interrupt_at_call(atoms, 40)
     with pytest.raises(KeyboardInterrupt):
         run_md(atoms, keep, tmp_path / "cut", name=name, progress=False)
     assert len(read_thermo(tmp_path / "cut" / "thermo.csv")[name]["step"]) > 5

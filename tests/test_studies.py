@@ -11,6 +11,7 @@ import torch
 from ase import Atoms
 from ase.io import read
 from campaign_cases import in_this_process, without_pictures, write_metrics
+from work_cases import as_context
 
 from ase_mlcalc.campaigns import run_trainings
 from ase_mlcalc.config import validate
@@ -49,6 +50,7 @@ def study(monkeypatch, tmp_path):
     return run
 
 
+@as_context
 def _work_here(tasks, n_workers, threads, logs, lock, tick, *, setup=None, **_):
     """As worker processes, one task after another in this one."""
     if setup is not None:

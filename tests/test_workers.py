@@ -45,8 +45,8 @@ def sleep_with_child(path):
 
 
 def done(tasks, folder, n_workers=1, **options):
-    found = list(work_on(tasks, n_workers, 1, folder / "logs", None, lambda _: None, **options))
-    return {each.number: each for each in found}
+    with work_on(tasks, n_workers, 1, folder / "logs", None, lambda _: None, **options) as work:
+        return {each.number: each for each in work}
 
 
 def test_results_and_errors_come_back(tmp_path):
@@ -110,9 +110,16 @@ def test_tasks_are_taken_as_they_are_needed(tmp_path):
             taken.append(k)
             yield Task.of(double, value=k)
 
-    for each in work_on(tasks(), 1, 1, tmp_path, None, lambda _: None):
-        assert len(taken) <= each.number + 2
+    with work_on(tasks(), 1, 1, tmp_path, None, lambda _: None) as work:
+        for each in work:
+            assert len(taken) <= each.number + 2
     assert taken == list(range(6))
+
+
+def test_leaving_the_context_stops_the_tasks(tmp_path):
+    with work_on([Task.of(double, value=k) for k in range(3)], 1, 1, tmp_path, None, lambda _: None) as work:
+        assert next(work).result == {"doubled": 0}
+    assert not list(work)
 
 
 def test_workers_start_without_torch(tmp_path):

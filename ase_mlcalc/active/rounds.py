@@ -1,7 +1,6 @@
 """A round: label, train, run, choose.  Each product is written whole, so that a kill loses no finished step."""
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -213,15 +212,16 @@ class Round:
         tasks = (assess_task(run, each, self._prepared.species) for run, each in todo)
         logs = self._files.study / "logs"
         table = self._job.learn
-        with TaskProgress("assess runs", len(runs), len(runs) - len(todo), shown=self._progress) as shown:
-            work = work_on(
+        with (
+            TaskProgress("assess runs", len(runs), len(runs) - len(todo), shown=self._progress) as shown,
+            work_on(
                 tasks, table.n_workers, table.threads, logs, self._lock, shown.tick, executor=self._job.executor
-            )
-            with closing(work):
-                for done in work:
-                    if done.error is not None:
-                        raise MLCalcError(f"frames of {todo[done.number][0].folder} cannot be assessed: {done.error}")
-                    shown.over()
+            ) as work,
+        ):
+            for done in work:
+                if done.error is not None:
+                    raise MLCalcError(f"frames of {todo[done.number][0].folder} cannot be assessed: {done.error}")
+                shown.over()
         found = [None if each is None else read_assessed(each) for each in files]
         assert all(each is not None for each in found), "every run has been made and assessed"
         return [each for each in found if each is not None]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -132,7 +131,7 @@ def make(
             progress.tick([at_work[number].job for number in numbers])
 
         workers = n_workers(table)
-        with closing(work_on(tasks(), workers, table.threads, folder / LOGS, lock, tick, executor=executor)) as work:
+        with work_on(tasks(), workers, table.threads, folder / LOGS, lock, tick, executor=executor) as work:
             for done in work:
                 training = at_work[done.number]
                 if done.error is not None:

@@ -1,7 +1,6 @@
 """`label`: reference calculations of many structures in worker processes, none of them twice."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -146,7 +145,8 @@ def _calculate(
         return
     reference = job.reference()._asdict()
     keys = list(todo)
-    work = work_on(
+    n_failed = 0
+    with work_on(
         (Task.of(calculate, reference=reference, atoms=encode(atoms)) for atoms in todo.values()),
         workers,
         threads,
@@ -156,9 +156,7 @@ def _calculate(
         setup=Task.of(prepare, reference=reference),
         timeout_s=timeout_s,
         executor=executor,
-    )
-    n_failed = 0
-    with closing(work):  # where the disk is full, no calculation goes on while labels are written
+    ) as work:  # where the disk is full, no calculation goes on while labels are written
         for done in work:
             key = keys[done.number]
             journal.add(Entry(key, done.result, done.error))

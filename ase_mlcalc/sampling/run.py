@@ -1,7 +1,6 @@
 """`sample`: molecular dynamics in worker processes, and of all frames those that differ most."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -94,8 +93,7 @@ def _make(
     with TaskProgress("sample, time steps", total, sum(steps.values()), shown=progress) as shown:
         tasks = (run_task(runs[k].job, wanted) for k in todo)
         table = job.sample
-        work = work_on(tasks, table.n_workers, table.threads, folder / LOGS, lock, look, executor=job.executor)
-        with closing(work):
+        with work_on(tasks, table.n_workers, table.threads, folder / LOGS, lock, look, executor=job.executor) as work:
             for done in work:
                 k = todo[done.number]
                 steps[k] = runs[k].steps

@@ -1,7 +1,6 @@
 """`run_study`: all runs of a study in worker processes, then what they say together."""
 
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -81,8 +80,9 @@ def _make(job: StudyJob, runs: Sequence[PlannedRun], lock: IO[str] | None, progr
     def positions(numbers: set[int]) -> set[int]:
         return {position for number in numbers if number >= len(scans) for position in together[number - len(scans)]}
 
-    with StudyProgress(runs, over, folder, shown=progress) as shown:
-        work = work_on(
+    with (
+        StudyProgress(runs, over, folder, shown=progress) as shown,
+        work_on(
             tasks,
             job.study.n_workers,
             job.study.threads,
@@ -90,21 +90,21 @@ def _make(job: StudyJob, runs: Sequence[PlannedRun], lock: IO[str] | None, progr
             lock,
             lambda now: shown.tick(positions(now)),
             executor=job.executor,
-        )
-        with closing(work):
-            for done in work:
-                if done.number < len(scans):
-                    if done.error is not None:
-                        write_scan(Path(scans[done.number].output), {}, done.error)
-                    continue
-                members = together[done.number - len(scans)]
-                batch = job.study.engine != "ase" and done.error is None
-                errors = done.result if batch else [done.error] * len(members)
-                for position, error in zip(members, errors, strict=True):
-                    run = runs[position]
-                    if error is not None:
-                        write_text(folder / run.folder / ERROR_FILE, error + "\n")
-                    shown.over(position, measure_run(run, folder), positions(done.at_work))
+        ) as work,
+    ):
+        for done in work:
+            if done.number < len(scans):
+                if done.error is not None:
+                    write_scan(Path(scans[done.number].output), {}, done.error)
+                continue
+            members = together[done.number - len(scans)]
+            batch = job.study.engine != "ase" and done.error is None
+            errors = done.result if batch else [done.error] * len(members)
+            for position, error in zip(members, errors, strict=True):
+                run = runs[position]
+                if error is not None:
+                    write_text(folder / run.folder / ERROR_FILE, error + "\n")
+                shown.over(position, measure_run(run, folder), positions(done.at_work))
 
 
 def _task(job: StudyJob, runs: Sequence[PlannedRun], members: Sequence[int]) -> Task:

@@ -7,7 +7,6 @@ structures that no member was trained on.
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -165,7 +164,7 @@ def _train_at_once(folder: Path, jobs: Sequence[TrainJob], workers: int, report:
     threads = max(1, torch.get_num_threads() // workers)
     with (
         workers_lock(folder) as lock,
-        closing(work_on(tasks(), workers, threads, folder / "logs", lock, lambda _: None)) as work,
+        work_on(tasks(), workers, threads, folder / "logs", lock, lambda _: None) as work,
     ):
         for done in work:
             number, member = waiting[done.number]

@@ -1,6 +1,7 @@
 """`work_on`: many tasks side by side, in processes of this machine or in jobs of an executor."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -26,13 +27,12 @@ def work_on(
     setup: Task | None = None,
     timeout_s: float | None = None,
     executor: "Executor | None" = None,
-) -> Generator[Done, None, None]:
-    """Do tasks, several at once, in order; yields each as it is over.
+) -> AbstractContextManager[Iterator[Done]]:
+    """Do tasks, several at once, in order: `with work_on(...) as work`, and `work` yields each as it is over.
 
-    A task that fails, or whose process dies, ends with an error of its own.  Leaving the iteration, by an interrupt for
-    example, stops all of them: a task that is at work gets a `KeyboardInterrupt` and time to leave things in order.
-    Where what is done with results may raise, iterate within `contextlib.closing`: the traceback of an error keeps a
-    loop, and so the tasks, alive.
+    A task that fails, or whose process dies, ends with an error of its own.  Leaving the context, by an interrupt for
+    example, stops all of them: a task that is at work gets a `KeyboardInterrupt` and time to leave things in order.  It
+    is a context because the traceback of an error keeps a loop, and so the tasks, alive.
 
     Parameters
     ----------
@@ -64,12 +64,13 @@ def work_on(
     if executor is not None:
         from ase_mlcalc.workers.jobs import in_jobs  # worker processes import this module, and need to start quickly
 
-        return in_jobs(
-            tasks, n_workers, threads, logs / EXCHANGE, tick, executor=executor, setup=setup, timeout_s=timeout_s
+        exchange = logs / EXCHANGE
+        return closing(
+            in_jobs(tasks, n_workers, threads, exchange, tick, executor=executor, setup=setup, timeout_s=timeout_s)
         )
     if Exchange(logs / EXCHANGE).is_anyone_at_work():
         raise ConfigError(
             f"jobs of an earlier command are still at work in {logs.parent}; give the command with its executor to go "
             "on with them, or to stop them by Ctrl-C"
         )
-    return in_processes(tasks, n_workers, threads, logs, held_file, tick, setup=setup, timeout_s=timeout_s)
+    return closing(in_processes(tasks, n_workers, threads, logs, held_file, tick, setup=setup, timeout_s=timeout_s))
